@@ -1,0 +1,68 @@
+# make chat   set up .venv and chat with the embedded default model
+# make test   set up .venv and run all tests
+# make check  format, lint, types, tests: what CI runs
+# make compare  the engine beside llama.cpp's own tools (builds them once, 6 minutes on 2 cores)
+#
+# BACKEND=cpu|cuda|metal|vulkan|hip overrides what is found here.
+
+PYTHON ?= python3
+VENV := .venv
+CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+LLAMA_CPP_PYTHON := $(shell sed -n 's/.*"\(llama-cpp-python==[0-9.]*\)".*/\1/p' pyproject.toml)
+
+# nvcc alone is not enough: llama.cpp also needs cuBLAS, which a partial toolkit lacks.
+BACKEND ?= $(shell \
+  if [ "$$(uname -sm)" = "Darwin arm64" ]; then echo metal; \
+  elif command -v nvcc >/dev/null 2>&1 && echo '\#include <cublas_v2.h>' | nvcc -x cu -E - -o /dev/null 2>/dev/null; \
+  then echo cuda; else echo cpu; fi)
+CMAKE_ARGS_cpu :=
+CMAKE_ARGS_cuda := -DGGML_CUDA=ON
+CMAKE_ARGS_metal := -DGGML_METAL=ON
+CMAKE_ARGS_vulkan := -DGGML_VULKAN=ON
+CMAKE_ARGS_hip := -DGGML_HIP=ON
+# LLAVA is image input, which fwlocal has no use for.
+BUILD_ARGS := -DGGML_RPC=ON -DLLAVA_BUILD=OFF $(CMAKE_ARGS_$(BACKEND))
+BUILT := $(VENV)/.$(LLAMA_CPP_PYTHON)-$(BACKEND)
+INSTALLED := $(VENV)/.fwlocal
+
+.PHONY: chat test check compare clean
+
+chat: $(INSTALLED)
+	@$(VENV)/bin/fwlocal chat
+
+test: $(INSTALLED)
+	$(VENV)/bin/python -m pytest
+
+check: $(INSTALLED)
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/python -m pytest
+
+compare: $(INSTALLED)
+	tests/llamacpp_tools.sh .tools
+	$(VENV)/bin/python -m tests.compare .tools/bin
+
+clean:
+	rm -rf $(VENV) .tools
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "fwlocal needs Python 3.10 or newer; try: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+# One stamp per version and backend: built again only when either changes. pip's own cache does not
+# tell backends apart, hence a cache folder for each.
+$(BUILT): | $(VENV)/bin/python
+	@echo "Building $(LLAMA_CPP_PYTHON) for $(BACKEND) on $(CORES) cores: this takes minutes, once." >&2
+	@echo "(about 5 on two cores; BACKEND=... overrides the choice)" >&2
+	@cache=$$($(VENV)/bin/python -m pip cache dir)/fwlocal-$(BACKEND) && \
+	CMAKE_ARGS="$(BUILD_ARGS)" CMAKE_BUILD_PARALLEL_LEVEL=$(CORES) $(VENV)/bin/python -m pip install \
+	  --disable-pip-version-check --quiet --force-reinstall --no-deps --no-binary llama-cpp-python \
+	  --cache-dir "$$cache" "$(LLAMA_CPP_PYTHON)" >&2
+	@rm -f $(VENV)/.llama-cpp-python==*
+	@touch "$@"
+
+$(INSTALLED): pyproject.toml $(BUILT)
+	@$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --editable '.[dev]' >&2
+	@touch $@

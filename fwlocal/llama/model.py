@@ -1,0 +1,119 @@
+"""A model's weights and its vocabulary."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fwlocal.errors import BadModelFile, DoesNotFit, FwlocalError
+from fwlocal.llama.bindings import lib, log
+
+# (mmap, mlock) -> llama_load_mode
+_LOAD_MODES: Mapping[tuple[bool, bool], int] = {
+    (False, False): 0,
+    (True, False): 1,
+    (False, True): 2,
+    (True, True): 3,
+}
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a model's weights are loaded. ``n_gpu_layers`` -1 offloads every layer."""
+
+    n_gpu_layers: int = -1
+    mmap: bool = True
+    mlock: bool = False
+    vocab_only: bool = False
+
+
+class Model:
+    """A loaded model and its vocabulary.
+
+    ``on_progress`` gets the fraction loaded and stops the load by returning False. Raises
+    BadModelFile with llama.cpp's last error line, or DoesNotFit when it ran out of memory. The
+    caller has checked the file's header: llama.cpp may abort the process on some broken ones.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        options: LoadOptions,
+        on_progress: Callable[[float], bool] = lambda fraction: True,
+    ) -> None:
+        params = lib.llama_model_default_params()
+        params.n_gpu_layers = options.n_gpu_layers
+        params.load_mode = _LOAD_MODES[options.mmap, options.mlock]
+        params.vocab_only = options.vocab_only
+        progress = lib.llama_progress_callback(lambda fraction, _: on_progress(fraction))
+        params.progress_callback = progress
+        log.errors.clear()
+        self._handle = lib.llama_model_load_from_file(str(path).encode("utf-8"), params)
+        if not self._handle:
+            raise _load_error(path)
+        self._vocab = lib.llama_model_get_vocab(self._handle)
+        self._pieces: dict[int, bytes] = {}
+        self.n_ctx_train: int = lib.llama_model_n_ctx_train(self._handle)
+        self.n_vocab: int = lib.llama_vocab_n_tokens(self._vocab)
+        self.bos: int = lib.llama_vocab_bos(self._vocab)
+        self.eos: int = lib.llama_vocab_eos(self._vocab)
+        self.adds_bos: bool = lib.llama_vocab_get_add_bos(self._vocab) and self.bos >= 0
+
+    def close(self) -> None:
+        """Free the weights; contexts must be closed before."""
+        if self._handle:
+            lib.llama_model_free(self._handle)
+            self._handle = None
+
+    def is_eog(self, token: int) -> bool:
+        """Whether ``token`` ends an answer (EOS, EOT and their like)."""
+        return bool(lib.llama_vocab_is_eog(self._vocab, token))
+
+    def is_control(self, token: int) -> bool:
+        """Whether ``token`` is a control token, which a user's text must never become."""
+        return bool(lib.llama_vocab_is_control(self._vocab, token))
+
+    def piece(self, token: int) -> bytes:
+        """The bytes that ``token`` adds to the text; none for a control token."""
+        known = self._pieces.get(token)
+        if known is None:
+            known = self._pieces[token] = self._render_piece(token, special=False)
+        return known
+
+    def spelling(self, token: int) -> str:
+        """``token`` as people write it, control tokens included."""
+        return self._render_piece(token, special=True).decode("utf-8", "replace")
+
+    def _render_piece(self, token: int, *, special: bool) -> bytes:
+        size = 64
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            length = lib.llama_token_to_piece(self._vocab, token, buffer, size, 0, special)
+            if length >= 0:
+                return buffer.raw[:length]
+            size = -length
+
+    def tokenize(self, text: str, *, special: bool) -> list[int]:
+        """The ids of ``text`` alone, no BOS; control tokens in it are parsed only if ``special``."""
+        data = text.encode("utf-8", "replace")
+        room = len(data) + 8
+        ids = (ctypes.c_int32 * room)()
+        count = lib.llama_tokenize(self._vocab, data, len(data), ids, room, False, special)
+        if count < 0:
+            raise FwlocalError(f"llama.cpp could not tokenize a text of {len(data)} bytes")
+        return ids[:count]
+
+    def attributes(self, token: int) -> int:
+        """The ``llama_token_attr`` flags of ``token``."""
+        return int(lib.llama_vocab_get_attr(self._vocab, token))
+
+
+def _load_error(path: Path) -> FwlocalError:
+    if any("allocate" in line or "out of memory" in line for line in log.errors):
+        return DoesNotFit(
+            f"{path}: not enough memory to load it ({log.last_error()}); take a smaller level, "
+            "or fewer --n-gpu-layers"
+        )
+    return BadModelFile(f"{path}: llama.cpp cannot load it: {log.last_error()}")

@@ -1,0 +1,116 @@
+"""The choice of the next token: a chain of llama.cpp's samplers, and a grammar over it."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import IO, Any
+
+from fwlocal.errors import BadGrammar
+from fwlocal.llama.bindings import lib
+from fwlocal.llama.context import Context
+from fwlocal.llama.model import Model
+
+# sampler name -> its constructor, given the vocabulary's size and a stage's arguments
+_SAMPLERS: Mapping[str, Callable[..., Any]] = {
+    "penalties": lambda n_vocab, last_n, repeat, frequency, presence: (
+        lib.llama_sampler_init_penalties(n_vocab, int(last_n), repeat, frequency, presence)
+    ),
+    "top_k": lambda _, k: lib.llama_sampler_init_top_k(int(k)),
+    "top_p": lambda _, p, min_keep: lib.llama_sampler_init_top_p(p, int(min_keep)),
+    "min_p": lambda _, p, min_keep: lib.llama_sampler_init_min_p(p, int(min_keep)),
+    "temp": lambda _, temperature: lib.llama_sampler_init_temp(temperature),
+    "dist": lambda _, seed: lib.llama_sampler_init_dist(int(seed)),
+    "greedy": lambda _: lib.llama_sampler_init_greedy(),
+}
+
+
+class Sampler:
+    """A chain of samplers, and optionally a grammar that every token must obey.
+
+    ``stages`` are (name, arguments) pairs. Raises BadGrammar for a grammar that does not parse.
+    """
+
+    def __init__(
+        self, model: Model, stages: Sequence[tuple[str, Sequence[float]]], grammar: str | None
+    ) -> None:
+        self._model = model
+        self._chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
+        self._grammar = None if grammar is None else _init_grammar(model, grammar)
+        for name, arguments in stages:
+            sampler = _SAMPLERS[name](model.n_vocab, *arguments)
+            lib.llama_sampler_chain_add(self._chain, sampler)
+
+    def close(self) -> None:
+        """Free the chain."""
+        for sampler in (self._chain, self._grammar):
+            if sampler:
+                lib.llama_sampler_free(sampler)
+        self._chain = self._grammar = None
+
+    def remember(self, tokens: Sequence[int]) -> None:
+        """Count ``tokens`` as said already, for the penalties; the grammar does not see them."""
+        for token in tokens:
+            lib.llama_sampler_accept(self._chain, token)
+
+    def sample(self, context: Context) -> int:
+        """Choose the token that follows the last one decoded, and remember it."""
+        if self._grammar is None:
+            return int(lib.llama_sampler_sample(self._chain, context._handle, -1))
+        token = self._choose(context, constrained=False)
+        if not self._allows(token):
+            token = self._choose(context, constrained=True)
+        lib.llama_sampler_accept(self._grammar, token)
+        lib.llama_sampler_accept(self._chain, token)
+        return token
+
+    # The grammar is asked about one token first, and about the whole vocabulary only when it
+    # refuses: llama.cpp's own way, since the full question costs as much as the evaluation.
+
+    def _choose(self, context: Context, *, constrained: bool) -> int:
+        import numpy as np
+
+        n_vocab = self._model.n_vocab
+        logits = lib.llama_get_logits_ith(context._handle, -1)
+        data = np.zeros(n_vocab, dtype=[("id", "i4"), ("logit", "f4"), ("p", "f4")])
+        data["id"] = np.arange(n_vocab)
+        data["logit"] = np.ctypeslib.as_array(logits, (n_vocab,))
+        pointer = data.ctypes.data_as(ctypes.POINTER(lib.llama_token_data))
+        candidates = lib.llama_token_data_array(pointer, n_vocab, -1, False)
+        if constrained:
+            lib.llama_sampler_apply(self._grammar, ctypes.byref(candidates))
+        lib.llama_sampler_apply(self._chain, ctypes.byref(candidates))
+        return int(candidates.data[candidates.selected].id)
+
+    def _allows(self, token: int) -> bool:
+        one = (lib.llama_token_data * 1)(lib.llama_token_data(token, 1.0, 0.0))
+        candidates = lib.llama_token_data_array(one, 1, -1, False)
+        lib.llama_sampler_apply(self._grammar, ctypes.byref(candidates))
+        return bool(one[0].logit != float("-inf"))
+
+
+def _init_grammar(model: Model, grammar: str) -> Any:
+    with _captured_stderr() as captured:  # the grammar parser does not use the log
+        sampler = lib.llama_sampler_init_grammar(model._vocab, grammar.encode("utf-8"), b"root")
+        captured.seek(0)
+        said = captured.read().decode("utf-8", "replace").splitlines()
+    if not sampler:
+        reason = said[0].partition("error parsing grammar: ")[2] if said else ""
+        raise BadGrammar(f"the grammar is no valid GBNF: {reason or 'it has no root rule'}")
+    return sampler
+
+
+@contextlib.contextmanager
+def _captured_stderr() -> Iterator[IO[bytes]]:
+    """What native code writes to the process's stderr, into a temporary file."""
+    with tempfile.TemporaryFile() as file:
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield file
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

