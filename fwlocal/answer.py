@@ -111,9 +111,7 @@ class Answer:
 
     def spoken_tokens(self, vocabulary: Speller) -> tuple[int, ...]:
         """The tokens that spell the beginning of the text, less the white space at its end."""
-        data, end = self.text.rstrip().encode("utf-8"), 0
-        for count, token in enumerate(self.tokens):
-            end += len(vocabulary.piece(token))
-            if end > len(data):
-                return tuple(self.tokens[:count])
-        return tuple(self.tokens)
+        text, pieces = self.text.rstrip(), [vocabulary.piece(token) for token in self.tokens]
+        while not text.startswith(b"".join(pieces).decode("utf-8", "replace")):
+            pieces.pop()
+        return tuple(self.tokens[: len(pieces)])

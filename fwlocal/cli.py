@@ -18,8 +18,8 @@ from fwlocal import __version__, options
 from fwlocal.errors import FwlocalError, Interrupted
 
 if TYPE_CHECKING:
-    from fwlocal.interrupts import Interrupt
     from fwlocal.loader import LoadedModel
+    from fwlocal.oneshot import Output
 
 STAND_IN_NOTE = (
     "{} is a small stand-in of another family: it shows that everything works, not how well "
@@ -50,15 +50,11 @@ def cli() -> None:
 @options.grammar_options
 @options.sampling_options
 @options.engine_options
-def run(
-    prompt: str | None, model: str | None, system: str | None, as_json: bool, **rest: Any
-) -> None:
+def run(prompt: str | None, as_json: bool, stats: bool, raw: bool, **rest: Any) -> None:
     """Answer PROMPT on stdout. Text on stdin is appended to it after a blank line."""
     from fwlocal import oneshot
 
-    text = oneshot.read_prompt(prompt, None if _is_terminal(sys.stdin) else sys.stdin.buffer)
-    output = oneshot.Output(sys.stdout, sys.stderr, as_json, rest.pop("stats"))
-    _answer_once(text, model, system, output, rest)
+    _answer(_read_prompt(prompt), oneshot.Output(sys.stdout, sys.stderr, as_json, stats), raw, rest)
 
 
 @cli.command()
@@ -66,21 +62,20 @@ def run(
 @options.prompt_options
 @options.sampling_options
 @options.engine_options
-def chat(model: str | None, system: str | None, **rest: Any) -> None:
+def chat(**rest: Any) -> None:
     """Chat in the terminal. Without one on stdin, answer the text there and exit."""
     from fwlocal import oneshot
 
     if not _is_terminal(sys.stdin):
-        text = oneshot.read_prompt(None, sys.stdin.buffer)
-        rest |= {"raw": False, "json_schema": None, "grammar": None}
-        _answer_once(text, model, system, oneshot.Output(sys.stdout, sys.stderr), rest)
+        _answer(_read_prompt(None), oneshot.Output(sys.stdout, sys.stderr), False, rest)
         return
-    max_tokens = rest.pop("max_tokens")
-    with _loaded(model, rest) as (loaded, _):
+    system, max_tokens = rest.pop("system"), rest.pop("max_tokens")
+    sampling = options.take_sampling(rest)
+    with _loaded(rest) as loaded:
         from fwlocal.repl.screen import chat_on_terminal
 
         engine = loaded.engine
-        engine.sampling = options.take_sampling(rest, engine.sampling)
+        engine.sampling = engine.sampling.updated(sampling)
         chat_on_terminal(loaded, engine.system if system is None else system, max_tokens)
 
 
@@ -97,9 +92,9 @@ def prompt(
     tokens: bool,
 ) -> None:
     """Show the exact prompt that TEXT becomes."""
-    from fwlocal import oneshot, preview
+    from fwlocal import preview
 
-    message = oneshot.read_prompt(text, None if _is_terminal(sys.stdin) else sys.stdin.buffer)
+    message = _read_prompt(text)
     rendered = preview.render(_model_name(model), message, system, prompt_format, _notify)
     sys.stdout.write(rendered.token_lines() if tokens else rendered.text)
 
@@ -124,7 +119,7 @@ def models(as_json: bool) -> None:
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def doctor(as_json: bool) -> None:
-    """Show what this installation and this machine are, and what is wrong. Exits 1 if anything is."""
+    """Show what this installation and this machine are, and what is wrong (then it exits 1)."""
     from fwlocal import doctor as examination
 
     report = examination.examine()
@@ -138,43 +133,20 @@ def doctor(as_json: bool) -> None:
         raise SystemExit(1)
 
 
-def _answer_once(
-    text: str, model: str | None, system: str | None, output: Any, rest: dict[str, Any]
-) -> None:
+def _answer(text: str, output: Output, raw: bool, rest: dict[str, Any]) -> None:
     """One answer; leaves with 130 or 143 when it was interrupted."""
-    from dataclasses import replace
-
     from fwlocal import oneshot
-    from fwlocal.conversation import Conversation
-    from fwlocal.encoding import encode
-    from fwlocal.interrupts import catching
-    from fwlocal.prompts import Segment
 
-    grammar = options.take_grammar(rest)
-    raw, max_tokens = rest.pop("raw"), rest.pop("max_tokens")
-    with _loaded(model, rest, raw=raw) as (loaded, interrupt):
-        engine = loaded.engine
-        sampling = replace(options.take_sampling(rest, engine.sampling), grammar=grammar)
-        with catching(interrupt):
-            if raw:
-                tokens = encode(engine.model, [Segment(text, scaffold=True)])
-                generation = engine.generate(tokens, sampling=sampling, max_tokens=max_tokens)
-            else:
-                conversation = Conversation(engine.system if system is None else system)
-                conversation.ask(text)
-                messages = conversation.messages
-                generation = engine.chat(messages, sampling=sampling, max_tokens=max_tokens)
-            result = oneshot.write_answer(
-                generation, output, loaded.file, None if raw else loaded.prompt_format
-            )
-    if result.finish_reason == "interrupt":
-        raise SystemExit(interrupt.exit_code)
+    system, max_tokens = rest.pop("system"), rest.pop("max_tokens")
+    request = oneshot.Request(text, system, raw, max_tokens, options.take_sampling(rest))
+    with _loaded(rest) as loaded:
+        exit_code = oneshot.answer(loaded, request, output)
+    if exit_code:
+        raise SystemExit(exit_code)
 
 
 @contextlib.contextmanager
-def _loaded(
-    model: str | None, rest: dict[str, Any], *, raw: bool = False
-) -> Iterator[tuple[LoadedModel, Interrupt]]:
+def _loaded(rest: dict[str, Any]) -> Iterator[LoadedModel]:
     """The model, loaded with a progress bar that Ctrl-C stops, and freed at the end."""
     from fwlocal import llama
     from fwlocal.interrupts import Interrupt, catching
@@ -184,8 +156,8 @@ def _loaded(
     llama.set_verbose(rest.pop("verbose"))
     llama.exit_on_abort(_report_abort)
     interrupt = Interrupt()
+    name = _model_name(rest.pop("model"))
     engine_options = options.take_engine_options(rest)
-    name = _model_name(model)
     with catching(interrupt), ProgressBar(f"loading {name}") as bar:
         loaded = open_model(
             name,
@@ -197,7 +169,13 @@ def _loaded(
     if loaded.file.spec is not None and loaded.file.spec.stand_in:
         _notify(STAND_IN_NOTE.format(loaded.file.name))
     with loaded.engine:
-        yield loaded, interrupt
+        yield loaded
+
+
+def _read_prompt(argument: str | None) -> str:
+    from fwlocal import oneshot
+
+    return oneshot.read_prompt(argument, None if _is_terminal(sys.stdin) else sys.stdin.buffer)
 
 
 def _model_name(model: str | None) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LOW_DISK_BYTES = 5 * 10**9
+_VERBATIM: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
 
 
 @dataclass(frozen=True)
@@ -217,8 +218,8 @@ def show(report: Report, console: Console) -> None:
     if not report.problems:
         console.print("Everything is in order.", style="green")
     for problem in report.problems:
-        console.print(f"✗ {problem.what}", style="red", markup=False, highlight=False)
-        console.print(f"  fix: {problem.fix}", markup=False, highlight=False)
+        console.print(f"✗ {problem.what}", style="red", **_VERBATIM)
+        console.print(f"  fix: {problem.fix}", **_VERBATIM)
 
 
 def _llama_line(report: Report) -> str:

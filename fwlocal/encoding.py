@@ -7,7 +7,6 @@ parsing off, so that a ``</s>`` in it stays text.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -76,16 +75,13 @@ class _Encoder:
 
     def add_spoken(self, segment: Segment) -> str:
         """Take over the segment's own tokens, if they spell its text; the rest of that text."""
-        spelled = b"".join(map(self.vocabulary.piece, segment.tokens))
-        data = segment.text.encode("utf-8", "replace")
-        if segment.tokens and data.startswith(spelled):
-            with contextlib.suppress(UnicodeDecodeError):  # the ids may end inside a character
-                rest = data[len(spelled) :].decode("utf-8")
-                self.flush()
-                self.ids += segment.tokens
-                self.continues = True
-                return rest
-        return segment.text
+        spelled = b"".join(map(self.vocabulary.piece, segment.tokens)).decode("utf-8", "replace")
+        if not segment.tokens or not segment.text.startswith(spelled):
+            return segment.text
+        self.flush()
+        self.ids += segment.tokens
+        self.continues = True
+        return segment.text[len(spelled) :]
 
     def add_text(self, text: str) -> None:
         if not self.run and self.ids and self.vocabulary.attributes(self.ids[-1]) & _RSTRIP:

@@ -1,7 +1,8 @@
 """What can go wrong for a user, as one small family of exceptions.
 
 Every message is one line that names the thing and the remedy: the command line prints it as it
-stands, after ``fwlocal: ``, and leaves with the class's ``exit_code``. Any other exception is a bug.
+stands, after ``fwlocal: ``, and leaves with the class's ``exit_code``. Any other exception is a
+bug.
 
     FwlocalError            1   the base; the work failed
     ├── ModelNotFound       1   no such model, or it is not on this disk

@@ -156,7 +156,7 @@ class GGUFHeader:
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
     def numbers(self, key: str, count: int) -> tuple[int, ...] | None:
-        """``count`` integers at ``key``: an array of them, or one that holds for all (per layer)."""
+        """``count`` integers at ``key``: an array of them, or one number for all (layers)."""
         value = self.metadata.get(key.replace("{arch}", self.architecture))
         if isinstance(value, GGUFArray) and value.count == count:
             return tuple(int(item) for item in value)

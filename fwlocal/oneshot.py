@@ -6,12 +6,17 @@ stdout gets the answer alone; everything else goes to stderr.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from fwlocal.answer import Generation, Result
+from fwlocal.conversation import Conversation
+from fwlocal.encoding import encode
 from fwlocal.errors import FwlocalError, UsageError
+from fwlocal.interrupts import catching
+from fwlocal.loader import LoadedModel
+from fwlocal.prompts import Message, Segment
 from fwlocal.store import ModelFile
 
 
@@ -25,6 +30,18 @@ class Output:
     stats: bool = False
 
 
+@dataclass(frozen=True)
+class Request:
+    """What is asked. ``system`` None is the model's own; ``raw`` is a prompt in no format;
+    ``sampling`` are changes to the model's."""
+
+    text: str
+    system: str | None
+    raw: bool
+    max_tokens: int | None
+    sampling: Mapping[str, Any]
+
+
 def read_prompt(argument: str | None, stdin: BinaryIO | None) -> str:
     """PROMPT, with the text on ``stdin`` (None for a terminal) appended after a blank line.
 
@@ -36,6 +53,24 @@ def read_prompt(argument: str | None, stdin: BinaryIO | None) -> str:
     if not prompt:
         raise UsageError('the prompt is empty; try: fwlocal run "Why is the sky blue?"')
     return prompt
+
+
+def answer(loaded: LoadedModel, request: Request, output: Output) -> int:
+    """Answer, and return the exit code: 0, or a signal's when one stopped it."""
+    engine, interrupt = loaded.engine, loaded.engine.interrupt
+    sampling, limit = engine.sampling.updated(request.sampling), request.max_tokens
+    with catching(interrupt):
+        if request.raw:
+            tokens = encode(engine.model, [Segment(request.text, scaffold=True)])
+            generation = engine.generate(tokens, sampling=sampling, max_tokens=limit)
+        else:
+            system = engine.system if request.system is None else request.system
+            conversation = Conversation(system, [Message("user", request.text)])
+            messages = conversation.messages
+            generation = engine.chat(messages, sampling=sampling, max_tokens=limit)
+        prompt_format = None if request.raw else loaded.prompt_format
+        result = write_answer(generation, output, loaded.file, prompt_format)
+    return interrupt.exit_code if result.finish_reason == "interrupt" else 0
 
 
 def write_answer(

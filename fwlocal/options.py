@@ -16,7 +16,6 @@ from fwlocal.errors import BadGrammar, UsageError
 
 if TYPE_CHECKING:
     from fwlocal.loader import EngineOptions
-    from fwlocal.sampling import SamplingParams
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
@@ -127,18 +126,22 @@ def take_engine_options(options: dict[str, Any]) -> EngineOptions:
     return EngineOptions(n_threads=taken.pop("threads"), **taken)
 
 
-def take_sampling(options: dict[str, Any], defaults: SamplingParams) -> SamplingParams:
-    """Take the sampling options out of ``options``, over the model's ``defaults``."""
-    taken = {name: options.pop(name) for name in _SAMPLING}
-    return defaults.updated({"temperature": taken.pop("temp"), **taken})
+def take_sampling(options: dict[str, Any]) -> dict[str, Any]:
+    """Take what was given of SamplingParams' fields, the grammar included, out of ``options``.
 
-
-def take_grammar(options: dict[str, Any]) -> str | None:
-    """Take the grammar out of ``options``, a JSON schema converted to one.
-
-    Raises BadGrammar for a file that cannot be read or used, UsageError for both at once.
+    Raises UsageError and BadGrammar here, before a large model is loaded in vain.
     """
-    schema, grammar = options.pop("json_schema"), options.pop("grammar")
+    from fwlocal.sampling import SamplingParams
+
+    taken = {name: options.pop(name) for name in _SAMPLING}
+    changes = {"temperature": taken.pop("temp"), **taken, "grammar": _take_grammar(options)}
+    SamplingParams().updated(changes)
+    return changes
+
+
+def _take_grammar(options: dict[str, Any]) -> str | None:
+    """The grammar, if one was given; a JSON schema is converted to one."""
+    schema, grammar = options.pop("json_schema", None), options.pop("grammar", None)
     if schema is not None and grammar is not None:
         raise UsageError("--json-schema and --grammar exclude each other")
     path = schema or grammar

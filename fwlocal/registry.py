@@ -168,7 +168,7 @@ def shipped_file() -> Path:
 
 
 def user_file() -> Path:
-    """The user's own models.toml: in FWLOCAL_CONFIG, else in the platform's configuration folder."""
+    """The user's own models.toml: in FWLOCAL_CONFIG, else in the configuration folder."""
     override = os.environ.get("FWLOCAL_CONFIG")
     if override:
         return Path(override) / "models.toml"
@@ -179,7 +179,8 @@ def user_file() -> Path:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        tables: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return tables
     except tomllib.TOMLDecodeError as error:
         raise RegistryError(f"{path}: no valid TOML: {error}") from error
     except UnicodeDecodeError as error:

@@ -122,8 +122,8 @@ def _known_file(path: Path, registry: Registry, store: Store) -> ModelFile:
         for stored in store.levels(spec):
             if stored.path == path or (stored.path.exists() and stored.path.samefile(path)):
                 return ModelFile(spec.name, path, spec, stored.level, stored.sha256)
-    spec = registry.by_file_name(path.name)
-    return ModelFile(spec.name if spec else path.stem, path, spec)
+    published = registry.by_file_name(path.name)
+    return ModelFile(published.name if published else path.stem, path, published)
 
 
 def _how_to_get(spec: ModelSpec, level: str, store: Store) -> str:

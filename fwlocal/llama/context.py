@@ -74,7 +74,7 @@ class Context:
             raise KeyboardInterrupt
         if status not in (0, ABORTED):
             raise FwlocalError(f"llama.cpp could not evaluate ({status}): {log.last_error()}")
-        return status == 0
+        return bool(status == 0)
 
     def _ask_stop(self, _: object) -> bool:
         try:

@@ -96,7 +96,7 @@ class Model:
             size = -length
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
-        """The ids of ``text`` alone, no BOS; control tokens in it are parsed only if ``special``."""
+        """The ids of ``text`` alone, without BOS; ``special`` parses control tokens in it."""
         data = text.encode("utf-8", "replace")
         room = len(data) + 8
         ids = (ctypes.c_int32 * room)()

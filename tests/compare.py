@@ -1,0 +1,168 @@
+"""Side by side with llama.cpp's own tools: ``python -m tests.compare BIN [--model FILE]``.
+
+Prints, as a Markdown table, decode and prefill speed through Engine against llama-bench, a one-shot
+answer from start to end against llama-completion, and whether greedy text is the same. The two
+sides run in turns, so that a machine whose speed drifts favours neither; ratios are of medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import fwlocal
+from fwlocal.encoding import encode
+from fwlocal.engine import Engine
+from fwlocal.hardware import physical_cores
+from fwlocal.loader import Library, open_file
+from fwlocal.prompts import FORMATS, Message, text_of
+from fwlocal.sampling import SamplingParams
+
+GREEDY = SamplingParams(temperature=0)
+QUESTIONS = (
+    "What is the capital of France?",
+    "Write a poem about the sea.",
+    "Explain gravity in one sentence.",
+    "List three fruits.",
+    "Translate 'good morning' into German.",
+    "What is 17 plus 25?",
+    "Who wrote Hamlet?",
+    "Name a whale that sings. 🐋",
+    "Was ist die größte Stadt Japans?",
+    "Continue: once upon a time",
+    "def fibonacci(n):",
+    "Give me a recipe for bread.",
+    "Why is the sky blue?",
+    "Summarise: The cat sat on the mat. It was warm.",
+    "What does HTTP stand for?",
+    "  Leading and   inner   spaces",
+    "A line\nand another\n\nand one more",
+    "Tell me a joke about computers.",
+    "日本の首都はどこですか？",
+    "Is 91 a prime number?",
+)
+
+
+def speed(engine: Engine, binary: Path, model: Path, threads: int, rounds: int) -> list[str]:
+    """Rows for prefill (pp512) and decode (tg128)."""
+    prompt = engine.model.tokenize("the quick brown fox jumps over a lazy dog " * 60, special=False)
+    story = engine.model.tokenize("1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,", special=False)
+    ours: dict[str, list[float]] = {"pp512": [], "tg128": []}
+    theirs: dict[str, list[float]] = {"pp512": [], "tg128": []}
+    command = [str(binary / "llama-bench"), "-m", str(model), "-t", str(threads)]
+    for _ in range(rounds + 1):  # the first round warms both sides up
+        for name, options in (("pp512", ["-n", "0"]), ("tg128", ["-p", "0"])):
+            done = subprocess.run(
+                [*command, *options, "-r", "3", "-o", "json"], capture_output=True, check=True
+            )
+            theirs[name].append(json.loads(done.stdout)[0]["avg_ts"])
+        for name, values in ours.items():
+            values.append(
+                statistics.mean(_engine_speed(engine, name, prompt, story) for _ in "123")
+            )
+    return [
+        _row(f"{name} tok/s, Engine and llama-bench", ours[name][1:], theirs[name][1:], "≥ 0.97")
+        for name in ours
+    ]
+
+
+def _engine_speed(engine: Engine, name: str, prompt: list[int], story: list[int]) -> float:
+    engine.reset()
+    tokens, answer = (prompt[:512], 1) if name == "pp512" else (story[:1], 129)
+    generation = engine.generate(tokens, sampling=GREEDY, max_tokens=answer)
+    list(generation)
+    result = generation.result
+    if result.completion_tokens != answer:
+        raise SystemExit(f"the model ended after {result.completion_tokens} tokens")
+    timings = result.timings
+    return timings.prefill_tps if name == "pp512" else timings.decode_tps
+
+
+def one_shot(binary: Path, model: Path, name: str, threads: int, rounds: int) -> list[str]:
+    """Rows for a 16-token answer from process start to end, and its peak memory."""
+    question = "Write a poem about the sea"
+    fwlocal_command = [str(Path(sys.executable).with_name("fwlocal"))]
+    options = ["--max-tokens", "16", "--temp", "0", "--threads", str(threads)]
+    ours = [*fwlocal_command, "run", "-m", name, *options, question]
+    prompt = subprocess.run(
+        [*fwlocal_command, "prompt", "-m", name, question], capture_output=True, check=True
+    ).stdout.decode()
+    theirs = [str(binary / "llama-completion"), "-m", str(model), "-p", prompt, "--no-escape"]
+    theirs += ["-n", "16", "--temp", "0", "-no-cnv", "-t", str(threads)]
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds + 1):
+        for command, values in zip((ours, theirs), seconds, strict=True):
+            started = time.perf_counter()
+            subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+            values.append(time.perf_counter() - started)
+    label = "16-token answer, s, fwlocal run and llama-completion"
+    return [_row(label, seconds[0][1:], seconds[1][1:], "≤ 1.25")]
+
+
+def greedy(engine: Engine, binary: Path, model: Path, threads: int) -> list[str]:
+    """A row per prompt format: how many of the questions get the same text."""
+    rows = []
+    for prompt_format in FORMATS.values():
+        same = 0
+        for question in QUESTIONS:
+            messages = [Message("system", "You answer briefly."), Message("user", question)]
+            segments = prompt_format.render(messages)
+            prompt = text_of(segments)
+            expected = _completion(binary, model, prompt, threads)
+            engine.reset()
+            generation = engine.generate(
+                encode(engine.model, segments), sampling=GREEDY, max_tokens=48
+            )
+            text = "".join(generation)
+            same += text.strip() == expected.strip()
+            if text.strip() != expected.strip():
+                print(f"{prompt_format.name}: {question!r}\n  {text!r}\n  {expected!r}")
+        label = f"greedy text as llama-completion's, {prompt_format.name}"
+        rows.append(f"| {label} | {same} of {len(QUESTIONS)} | | | all |")
+    return rows
+
+
+def _completion(binary: Path, model: Path, prompt: str, threads: int) -> str:
+    command = [str(binary / "llama-completion"), "-m", str(model), "-p", prompt, "--no-escape"]
+    command += ["-n", "48", "--temp", "0", "-no-cnv", "--no-display-prompt", "-t", str(threads)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    return done.stdout.decode("utf-8", "replace").replace("[end of text]", "")
+
+
+def _row(label: str, ours: list[float], theirs: list[float], goal: str) -> str:
+    ratios = sorted(a / b for a, b in zip(ours, theirs, strict=True))
+    a, b = statistics.median(ours), statistics.median(theirs)
+    spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
+    return f"| {label} | {a:.4g} | {b:.4g} | {statistics.median(ratios):.3f} ({spread}) | {goal} |"
+
+
+def main() -> None:
+    """Run all comparisons."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bin", type=Path, help="folder with llama-bench and llama-completion")
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    threads = physical_cores()
+    file, _ = open_file(arguments.model, Library.default(), print)
+    print("| what | ours | llama.cpp's | ratio (spread) | goal |")
+    print("|---|---|---|---|---|")
+    with fwlocal.load(str(file.path), n_threads=threads, n_ctx=1024) as engine:
+        binary, rounds = arguments.bin, arguments.rounds
+        print(*speed(engine, binary, file.path, threads, rounds), sep="\n", flush=True)
+        print(
+            *one_shot(binary, file.path, arguments.model, threads, 2 * rounds), sep="\n", flush=True
+        )
+        print(*greedy(engine, binary, file.path, threads), sep="\n")
+    print(f"\nThreads: {threads}. Peak memory of this process: ", end="")
+    print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Who may import whom: each line below may use only the lines above it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+LAYERS = (
+    ("errors",),
+    ("pieces", "interrupts", "progress", "prompts", "gguf", "hardware"),
+    ("registry",),
+    ("answer", "chat_template", "encoding", "llama", "offload", "sampling", "store"),
+    ("hub",),
+    ("engine",),
+    ("conversation", "loader"),
+    ("catalogue", "doctor", "oneshot", "preview", "repl"),
+    ("options",),
+    ("cli",),
+    ("__main__",),
+)
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+CONVERT_MAY_USE = {"errors", "gguf", "hub"}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The absolute names of the modules that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def room(module: str) -> str:
+    """The module or folder of fwlocal that a dotted name lies in."""
+    return module.split(".")[1]
+
+
+def files(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", files("fwlocal"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_downwards(path: Path) -> None:
+    here = path.relative_to(ROOT / "fwlocal").parts[0].removesuffix(".py")
+    if here == "__init__":
+        return  # the package's face hands out load() from above, inside the function
+    for name in imports(path):
+        if name.startswith("fwlocal."):
+            other = room(name)
+            if other in LEVEL and other != here:
+                assert LEVEL[other] < LEVEL[here], f"{here} imports {other}"
+        assert not name.startswith("llama_cpp") or here == "llama", f"{here} touches llama_cpp"
+        assert not name.startswith("convert") or here == "cli", f"{here} imports convert"
+
+
+@pytest.mark.parametrize("path", files("convert"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_convert_uses_little_of_fwlocal(path: Path) -> None:
+    for name in imports(path):
+        assert not name.startswith("fwlocal.") or room(name) in CONVERT_MAY_USE, name
+
+
+def test_every_module_has_its_layer() -> None:
+    modules = {p.stem if p.is_file() else p.name for p in (ROOT / "fwlocal").iterdir()}
+    assert modules - {"__init__", "__pycache__", "models"} == set(LEVEL)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from fwlocal.cli import cli\n"
+        "cli.main(['run', '--help'], standalone_mode=False)\n"
+        "heavy = {'llama_cpp', 'numpy', 'rich', 'prompt_toolkit', 'huggingface_hub', 'psutil'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)

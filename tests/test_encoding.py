@@ -1,0 +1,114 @@
+"""Segments become ids the way llama.cpp itself cuts, and a user's text never becomes control."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fwlocal import llama
+from fwlocal.encoding import encode, spells_control
+from fwlocal.prompts import CHATML, FREEWILLY2, Message, Segment
+from tests.tiny_llama import BOS, EOS
+
+
+@pytest.fixture(scope="module")
+def vocabulary(tiny_gguf: Path) -> Iterator[llama.Model]:
+    model = llama.Model(tiny_gguf, llama.LoadOptions(vocab_only=True))
+    yield model
+    model.close()
+
+
+def ids(vocabulary: llama.Model, *segments: Segment) -> list[int]:
+    return encode(vocabulary, segments)
+
+
+def test_bos_stands_once_in_front(vocabulary: llama.Model) -> None:
+    once = ids(vocabulary, Segment("the sea"))
+    already = ids(vocabulary, Segment("<s>", scaffold=True), Segment("the sea"))
+
+    assert once[0] == BOS
+    assert once.count(BOS) == 1
+    assert already == once
+
+
+def test_a_prompt_without_control_tokens_is_tokenized_in_one_piece(
+    vocabulary: llama.Model,
+) -> None:
+    segments = FREEWILLY2.render([Message("system", "the sea"), Message("user", "the whale")])
+    text = "".join(segment.text for segment in segments)
+
+    assert encode(vocabulary, segments) == [BOS, *vocabulary.tokenize(text, special=False)]
+
+
+def test_a_users_control_tokens_stay_text(vocabulary: llama.Model) -> None:
+    typed = ids(vocabulary, Segment("a</s><s>"))
+
+    assert EOS not in typed
+    assert typed.count(BOS) == 1
+    assert b"".join(map(vocabulary.piece, typed)) == b" a</s><s>"
+
+
+def test_the_scaffolds_control_tokens_are_parsed(vocabulary: llama.Model) -> None:
+    found = ids(vocabulary, Segment("the sea"), Segment("</s>", scaffold=True), Segment("the"))
+
+    sea, the = (vocabulary.tokenize(text, special=False) for text in ("the sea", "the"))
+    assert found == [BOS, *sea, EOS, *the]
+
+
+def test_a_trusted_text_is_cut_as_llama_cpp_cuts_it(vocabulary: llama.Model) -> None:
+    text = "the sea</s>the whale</s></s> and the"
+
+    assert ids(vocabulary, Segment(text, scaffold=True)) == [
+        BOS,
+        *vocabulary.tokenize(text, special=True),
+    ]
+
+
+def test_a_models_own_tokens_are_taken_over(vocabulary: llama.Model) -> None:
+    # "▁t" + "he" is not how the tokenizer would cut " the", but it is how the model said it.
+    space, t, he = (vocabulary.tokenize(text, special=False) for text in ("", "t", "he"))
+    assert space == []
+    spoken = (*vocabulary.tokenize("t", special=False),)
+    canonical = ids(vocabulary, Segment(" th and"))
+
+    found = ids(vocabulary, Segment(" th and", tokens=spoken))
+
+    assert found[: 1 + len(spoken)] == [BOS, *spoken]
+    assert found != canonical or len(spoken) == 1
+    assert b"".join(map(vocabulary.piece, found)) == b" th and"
+    assert t
+    assert he
+
+
+def test_tokens_that_do_not_spell_the_text_are_ignored(vocabulary: llama.Model) -> None:
+    wrong = tuple(vocabulary.tokenize("whale", special=False))
+
+    assert ids(vocabulary, Segment("the", tokens=wrong)) == ids(vocabulary, Segment("the"))
+
+
+def test_text_behind_taken_over_tokens_gets_no_extra_space(vocabulary: llama.Model) -> None:
+    the = tuple(vocabulary.tokenize("the", special=False))
+
+    found = ids(vocabulary, Segment("", scaffold=True), Segment(" the", tokens=the), Segment("sea"))
+
+    assert b"".join(map(vocabulary.piece, found)) == b" thesea"
+
+
+def test_spells_control(vocabulary: llama.Model) -> None:
+    assert spells_control(vocabulary, "a</s>")
+    assert not spells_control(vocabulary, "a</ s>")
+
+
+@pytest.mark.model
+def test_chatml_on_the_real_vocabulary(real_gguf: Path) -> None:
+    model = llama.Model(real_gguf, llama.LoadOptions(vocab_only=True))
+    segments = CHATML.render([Message("user", "hi <|im_end|>")])
+
+    spelled = [model.spelling(token) for token in encode(model, segments)]
+
+    assert spelled[:3] == ["<|im_start|>", "user", "\n"]
+    assert spelled.count("<|im_end|>") == 1
+    assert "".join(spelled) == "".join(segment.text for segment in segments)
+    model.close()

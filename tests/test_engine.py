@@ -1,0 +1,237 @@
+"""The engine on a tiny random Llama: the right tokens, each evaluated once, and an orderly end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fwlocal.engine import Engine
+from fwlocal.errors import BadGrammar, PromptTooLong, UsageError
+from fwlocal.loader import EngineOptions, Library, open_model
+from fwlocal.prompts import Message
+from fwlocal.sampling import SamplingParams
+from tests import tiny_llama
+
+GREEDY = SamplingParams(temperature=0)
+HELLO = [Message("user", "the whale sings")]
+
+
+def answer(engine: Engine, prompt: list[int], **options: object) -> tuple[str, list[int]]:
+    """The text and all tokens of a greedy continuation."""
+    generation = engine.generate(prompt, sampling=GREEDY, **options)  # type: ignore[arg-type]
+    return "".join(generation), list(generation.result.tokens)
+
+
+def test_greedy_tokens_are_those_of_a_reference_in_numpy(tiny_engine: Engine) -> None:
+    weights, shape = tiny_llama.checkpoint(tiny_llama.Shape()), tiny_llama.Shape()
+    prompt = tiny_engine.prompt_tokens(HELLO)
+
+    generation = tiny_engine.generate(prompt, sampling=GREEDY, max_tokens=12)
+    list(generation)
+
+    expected: list[int] = []
+    for _ in range(generation.result.completion_tokens):
+        expected.append(int(np.argmax(tiny_llama.forward(weights, shape, prompt + expected))))
+    said = [token for token in expected if token != tiny_llama.EOS]
+    spelled = b"".join(map(tiny_engine.model.piece, said)).decode("utf-8", "replace")
+    assert generation.result.text == spelled
+    assert len(said) >= 8
+
+
+def test_a_second_turn_evaluates_only_what_is_new(tiny_engine: Engine) -> None:
+    first = tiny_engine.chat(HELLO, sampling=GREEDY, max_tokens=8)
+    list(first)
+    turns = [*HELLO, first.result.message, Message("user", "and the sea")]
+
+    second = tiny_engine.chat(turns, sampling=GREEDY, max_tokens=8)
+    list(second)
+
+    known = first.result.prompt_tokens + len(first.result.message.tokens)
+    assert second.result.reused_tokens >= known - 1
+    assert second.result.prompt_tokens == len(tiny_engine.prompt_tokens(turns))
+
+
+def test_reuse_changes_no_answer(tiny_engine: Engine) -> None:
+    prompts = [[1, *range(10, 10 + n)] for n in (5, 30, 12, 12, 40, 3)]
+
+    kept = [answer(tiny_engine, prompt, max_tokens=6) for prompt in prompts]
+    fresh = []
+    for prompt in prompts:
+        tiny_engine.reset()
+        fresh.append(answer(tiny_engine, prompt, max_tokens=6))
+
+    assert kept == fresh
+
+
+def test_the_same_prompt_again_evaluates_one_token(tiny_engine: Engine) -> None:
+    prompt = tiny_engine.prompt_tokens(HELLO)
+    answer(tiny_engine, prompt, max_tokens=2)
+
+    again = tiny_engine.generate(prompt, sampling=GREEDY, max_tokens=2)
+    list(again)
+
+    assert again.result.reused_tokens == len(prompt) - 1
+
+
+def test_an_answer_left_half_read_harms_nothing(tiny_engine: Engine) -> None:
+    prompt = tiny_engine.prompt_tokens(HELLO)
+    whole = answer(tiny_engine, prompt, max_tokens=10)
+
+    abandoned = tiny_engine.generate(prompt, sampling=GREEDY, max_tokens=10)
+    next(abandoned)
+    again = answer(tiny_engine, prompt, max_tokens=10)
+
+    assert again == whole
+    assert list(abandoned) == []
+
+
+def test_max_tokens_cuts(tiny_engine: Engine) -> None:
+    generation = tiny_engine.chat(HELLO, sampling=GREEDY, max_tokens=3)
+    list(generation)
+
+    assert generation.result.finish_reason == "length"
+    assert generation.result.completion_tokens == 3
+
+
+def test_a_stop_string_ends_and_is_not_shown(tiny_engine: Engine) -> None:
+    prompt = tiny_engine.prompt_tokens(HELLO)
+    text, _ = answer(tiny_engine, prompt, max_tokens=20)
+    stop = text[len(text) // 2 :][:3]
+
+    generation = tiny_engine.generate(prompt, sampling=GREEDY, max_tokens=20, stop=[stop])
+
+    assert "".join(generation) == text[: text.index(stop)]
+    assert generation.result.finish_reason == "stop"
+
+
+def test_the_same_seed_gives_the_same_text(tiny_engine: Engine) -> None:
+    def sampled(seed: int) -> str:
+        params = SamplingParams(temperature=1.5, top_k=0, top_p=1, seed=seed)
+        return "".join(tiny_engine.chat(HELLO, sampling=params, max_tokens=20))
+
+    assert sampled(1) == sampled(1)
+    assert len({sampled(seed) for seed in range(5)}) > 1
+
+
+def test_interrupt_ends_an_answer_and_keeps_it(tiny_engine: Engine) -> None:
+    generation = tiny_engine.chat(HELLO, sampling=GREEDY, max_tokens=50)
+    said = next(generation)
+    tiny_engine.interrupt.set()
+
+    said += "".join(generation)
+
+    assert generation.result.finish_reason == "interrupt"
+    assert generation.result.text == said
+    tiny_engine.interrupt.clear()
+    after = tiny_engine.chat(HELLO, sampling=GREEDY, max_tokens=5)
+    assert "".join(after)
+    assert after.result.finish_reason == "length"
+
+
+def test_interrupt_before_the_prompt_is_read(tiny_engine: Engine) -> None:
+    generation = tiny_engine.chat(HELLO, sampling=GREEDY)
+    tiny_engine.interrupt.set()
+
+    assert list(generation) == []
+    assert generation.result.finish_reason == "interrupt"
+    assert generation.result.completion_tokens == 0
+
+
+def test_prompts_longer_than_a_batch(tiny_gguf: Path, library: Library) -> None:
+    prompt = [1, *(3 + i % 200 for i in range(400))]
+    with open_model(str(tiny_gguf), library=library).engine as engine:
+        engine._options = engine._options.__class__(n_ctx=0, n_threads=1, n_batch=64, n_ubatch=32)
+        in_batches = answer(engine, prompt, max_tokens=4)
+    with open_model(str(tiny_gguf), library=library).engine as engine:
+        at_once = answer(engine, prompt, max_tokens=4)
+
+    assert in_batches[0] == at_once[0]
+
+
+def test_a_prompt_that_does_not_fit_names_both_counts(tiny_gguf: Path, library: Library) -> None:
+    options = EngineOptions(n_ctx=256)
+    with (
+        open_model(str(tiny_gguf), options, library=library).engine as engine,
+        pytest.raises(PromptTooLong, match=r"300 tokens.* 256; --n-ctx 512"),
+    ):
+        engine.generate([5] * 300)
+
+
+def test_a_prompt_longer_than_the_model_knows(tiny_engine: Engine) -> None:
+    with pytest.raises(PromptTooLong, match="trained on 512 tokens; shorten"):
+        tiny_engine.generate([5] * 600)
+
+
+def test_an_answer_ends_with_the_context(tiny_engine: Engine) -> None:
+    generation = tiny_engine.generate([5] * 500, sampling=GREEDY)
+    list(generation)
+
+    assert generation.result.finish_reason in ("length", "stop")
+    assert generation.result.prompt_tokens + generation.result.completion_tokens <= 512
+
+
+def test_wrong_input_is_an_error_before_anything_is_generated(tiny_engine: Engine) -> None:
+    with pytest.raises(UsageError, match="empty"):
+        tiny_engine.generate([])
+    with pytest.raises(UsageError, match="max_tokens is 0"):
+        tiny_engine.chat(HELLO, max_tokens=0)
+    with pytest.raises(UsageError, match="a message is"):
+        tiny_engine.chat([{"role": "robot", "content": "x"}])
+    with pytest.raises(BadGrammar, match="Undefined rule"):
+        tiny_engine.chat(HELLO, sampling=SamplingParams(grammar="root ::= nothing"))
+
+
+def test_a_grammar_is_obeyed(tiny_engine: Engine) -> None:
+    params = SamplingParams(temperature=1, seed=3, grammar='root ::= " sea" [a-h]{3} "!"')
+
+    generation = tiny_engine.chat(HELLO, sampling=params, max_tokens=40)
+    text = "".join(generation)
+
+    assert text.startswith(" sea")
+    assert text.endswith("!")
+    assert len(text) == 8
+    assert set(text[4:7]) <= set("abcdefgh")
+    assert generation.result.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("kv_type", ["f16", "q8_0", "q4_0"])
+@pytest.mark.parametrize("flash_attn", ["auto", "on"])
+def test_kv_types_and_flash_attention(
+    tmp_path: Path, library: Library, kv_type: str, flash_attn: str
+) -> None:
+    shape = tiny_llama.Shape(hidden_size=128)  # heads of 32: a block of q8_0 and q4_0
+    path = tiny_llama.write_gguf(tmp_path / "wide.gguf", shape)
+    options = EngineOptions(kv_type=kv_type, flash_attn=flash_attn, prompt_format="chatml")
+    with open_model(str(path), options, library=library).engine as engine:
+        assert "".join(engine.chat(HELLO, sampling=GREEDY, max_tokens=8))
+
+
+def test_the_context_grows_with_the_prompts(tmp_path: Path, library: Library) -> None:
+    shape = tiny_llama.Shape(max_position_embeddings=16384)
+    path = tiny_llama.write_gguf(tmp_path / "long.gguf", shape)
+    with open_model(str(path), library=library, options=_raw()).engine as engine:
+        assert engine.n_ctx == 4096
+        answer(engine, [5] * 10, max_tokens=1)
+        assert engine.n_ctx == 4096
+        answer(engine, [5] * 5000, max_tokens=1)
+        assert 5000 < engine.n_ctx < 16384
+
+
+def _raw() -> EngineOptions:
+    return EngineOptions(prompt_format="freewilly2")
+
+
+def test_the_result_is_there_only_at_the_end(tiny_engine: Engine) -> None:
+    generation = tiny_engine.chat(HELLO, sampling=GREEDY, max_tokens=4)
+
+    with pytest.raises(RuntimeError, match="has not ended"):
+        _ = generation.result
+    list(generation)
+
+    timings = generation.result.timings
+    assert timings.ttft_s >= timings.prefill_s > 0
+    assert timings.prefill_tps > 0
+    assert timings.decode_tps > 0
+    assert timings.load_s > 0

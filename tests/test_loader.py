@@ -1,0 +1,131 @@
+"""From a name to an engine: the choices, and what is refused before native code sees a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import fwlocal
+from fwlocal.errors import BadModelFile, DoesNotFit, Interrupted, RegistryError, UsageError
+from fwlocal.interrupts import Interrupt
+from fwlocal.loader import EngineOptions, Library, default_sampling, open_model
+from fwlocal.registry import load_registry
+from fwlocal.store import Store
+from tests import tiny_llama
+
+
+def test_a_files_own_template_is_its_format(tiny_gguf: Path, library: Library) -> None:
+    loaded = open_model(str(tiny_gguf), library=library)
+
+    assert loaded.prompt_format == "gguf"
+    assert loaded.engine.system is None
+    loaded.engine.close()
+
+
+def test_without_a_template_the_user_must_name_a_format(tmp_path: Path, library: Library) -> None:
+    path = tiny_llama.write_gguf(tmp_path / "bare.gguf")
+
+    with pytest.raises(UsageError, match=r"--prompt-format \(freewilly2, freewilly1, chatml\)"):
+        open_model(str(path), library=library)
+
+    loaded = open_model(str(path), EngineOptions(prompt_format="freewilly1"), library=library)
+    assert loaded.prompt_format == "freewilly1"
+    loaded.engine.close()
+
+
+def test_a_registry_models_file_has_its_format_and_system_text(
+    tmp_path: Path, library: Library
+) -> None:
+    path = tiny_llama.write_gguf(tmp_path / "stablebeluga2-70B.Q4_K_M.gguf")
+
+    loaded = open_model(str(path), library=library)
+
+    assert loaded.prompt_format == "freewilly2"
+    assert loaded.engine.system is not None
+    assert loaded.engine.system.startswith("You are Free Willy")
+    assert loaded.engine.sampling.top_k == 0
+    loaded.engine.close()
+
+
+def test_an_unknown_format(tiny_gguf: Path, library: Library) -> None:
+    with pytest.raises(UsageError, match="'alpaca'; there are freewilly2"):
+        open_model(str(tiny_gguf), EngineOptions(prompt_format="alpaca"), library=library)
+
+
+@pytest.mark.parametrize("n_ctx", [100, 513, 10**9])
+def test_contexts_outside_what_the_model_knows(
+    tiny_gguf: Path, library: Library, n_ctx: int
+) -> None:
+    with pytest.raises(UsageError, match=rf"--n-ctx {n_ctx}: tiny\.gguf takes 256 to 512"):
+        open_model(str(tiny_gguf), EngineOptions(n_ctx=n_ctx), library=library)
+
+
+@pytest.mark.parametrize(("n_ctx", "holds"), [(256, 256), (512, 512), (0, 512), (None, 512)])
+def test_contexts(tiny_gguf: Path, library: Library, n_ctx: int | None, holds: int) -> None:
+    with open_model(str(tiny_gguf), EngineOptions(n_ctx=n_ctx), library=library).engine as engine:
+        list(engine.generate([5], max_tokens=1))
+        assert engine.n_ctx == holds
+
+
+def test_a_quantized_kv_cache_needs_flash_attention() -> None:
+    with pytest.raises(UsageError, match="needs flash attention"):
+        EngineOptions(kv_type="q8_0", flash_attn="off")
+
+
+def test_a_model_that_does_not_fit_the_memory(tmp_path: Path, library: Library) -> None:
+    shape = tiny_llama.Shape(max_position_embeddings=2**30)
+    path = tiny_llama.write_gguf(tmp_path / "endless.gguf", shape)
+
+    with pytest.raises(DoesNotFit, match=r"endless\.gguf needs .* GiB are free"):
+        open_model(str(path), EngineOptions(n_ctx=2**30, prompt_format="chatml"), library=library)
+
+
+def test_a_sound_header_that_llama_cpp_refuses(tmp_path: Path, library: Library) -> None:
+    path = tiny_llama.write_gguf(tmp_path / "odd.gguf")
+    path.write_bytes(path.read_bytes().replace(b"blk.1.ffn_up.weight", b"blk.1.ffn_op.weight"))
+
+    with pytest.raises(BadModelFile, match=r"odd\.gguf: llama\.cpp cannot load it: .*ffn_up"):
+        open_model(str(path), EngineOptions(prompt_format="chatml"), library=library)
+
+
+def test_a_load_can_be_stopped(tiny_gguf: Path, library: Library) -> None:
+    interrupt = Interrupt()
+    interrupt.set(15)
+
+    with pytest.raises(Interrupted) as caught:
+        open_model(str(tiny_gguf), library=library, interrupt=interrupt)
+    assert caught.value.exit_code == 143
+
+
+def test_sampling_outside_its_range_names_the_entry(tmp_path: Path) -> None:
+    own = tmp_path / "models.toml"
+    own.write_text(
+        '[mine]\ntitle = ""\nparameters = ""\nprompt_format = "chatml"\nsystem = ""\n'
+        'context_length = 1\ndefault_level = "Q8_0"\nsampling = { top_p = 7 }\n'
+        'licence = { name = "MIT", note = "", non_commercial = false }\n'
+    )
+    library = Library(load_registry(own), Store(tmp_path))
+
+    with pytest.raises(RegistryError, match=r"mine\.sampling: top_p is 7"):
+        default_sampling(library.registry.get("mine"))
+
+
+def test_the_python_api(tiny_gguf: Path, home: Path) -> None:
+    engine = fwlocal.load(str(tiny_gguf), n_ctx=256)
+
+    answer = engine.chat([{"role": "user", "content": "the whale"}], max_tokens=5)
+    text = "".join(answer)
+
+    assert answer.result.text == text
+    engine.close()
+
+
+def test_mmap_and_mlock(tiny_gguf: Path, library: Library) -> None:
+    texts = set()
+    for mmap, mlock in ((True, False), (False, False), (True, True), (False, True)):
+        options = EngineOptions(mmap=mmap, mlock=mlock)
+        with open_model(str(tiny_gguf), options, library=library).engine as engine:
+            params = engine.sampling.updated({"temperature": 0})
+            texts.add("".join(engine.generate([5, 6], sampling=params, max_tokens=5)))
+    assert len(texts) == 1

@@ -1,0 +1,174 @@
+"""The chat's loop with a fake engine: what is kept, what is said, and when it leaves."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Generator, Sequence
+
+import pytest
+
+from fwlocal.answer import FinishReason, Generation, Result, Timings
+from fwlocal.conversation import Conversation
+from fwlocal.errors import Interrupted, PromptTooLong
+from fwlocal.interrupts import Interrupt
+from fwlocal.prompts import Message
+from fwlocal.repl.loop import LEAVE_HINT, Chat
+from fwlocal.repl.terminal import inert
+
+Steps = Callable[[], None]
+
+
+class FakeEngine:
+    """Answers "answer N" to the Nth message; ``during`` runs in the middle of each answer."""
+
+    n_ctx = 100
+
+    def __init__(
+        self, during: Steps = lambda: None, *, finish: FinishReason = "stop", pieces: int = 2
+    ) -> None:
+        self.interrupt = Interrupt()
+        self.during = during
+        self.finish = finish
+        self.asked: list[list[Message]] = []
+        self.completion_tokens = 3
+
+    def chat(self, messages: Sequence[Message], max_tokens: int | None = None) -> Generation:
+        self.asked.append(list(messages))
+        if "too long" in messages[-1].content:
+            raise PromptTooLong("the prompt has 999 tokens and the context holds 100")
+        return Generation(self.steps(len(self.asked)))
+
+    def steps(self, number: int) -> Generator[str, None, Result]:
+        said = ["answer "]
+        yield said[0]
+        self.during()
+        if not self.interrupt.is_set():
+            said.append(str(number))
+            yield said[1]
+        reason = "interrupt" if self.interrupt.is_set() else self.finish
+        timings = Timings(0, 0, 0, 0, 0, 0)
+        text = "".join(said)
+        return Result(text, (), reason, 10, self.completion_tokens, 0, 1, timings)
+
+
+class Session:
+    """A chat whose user types ``lines``; an exception among them is raised instead."""
+
+    def __init__(self, *lines: str | type[BaseException], engine: FakeEngine | None = None) -> None:
+        self.engine = engine or FakeEngine()
+        self.lines = iter([*lines, EOFError])
+        self.said = ""
+        self.notes: list[str] = []
+        self.chat = Chat(
+            engine=self.engine,  # type: ignore[arg-type]
+            conversation=Conversation("be kind"),
+            ask=self.ask,
+            say=self.say,
+            note=self.notes.append,
+        )
+
+    def ask(self) -> str:
+        line = next(self.lines)
+        if isinstance(line, str):
+            return line
+        raise line
+
+    def say(self, text: str) -> None:
+        self.said += text
+
+    def run(self) -> Session:
+        self.chat.run()
+        return self
+
+
+def test_answers_stream_and_the_conversation_grows() -> None:
+    session = Session("hello", "and now?").run()
+
+    assert session.said == "answer 1\nanswer 2\n"
+    assert session.engine.asked[1] == [
+        Message("system", "be kind"),
+        Message("user", "hello"),
+        Message("assistant", "answer 1"),
+        Message("user", "and now?"),
+    ]
+
+
+def test_reset_forgets_all_but_the_system_text() -> None:
+    session = Session("hello", "/reset", "again").run()
+
+    assert session.engine.asked[-1] == [Message("system", "be kind"), Message("user", "again")]
+
+
+def test_help_lists_every_command() -> None:
+    (text,) = Session("/help").run().notes
+
+    assert all(name in text for name in ("/help", "/reset", "/exit", "Ctrl-C", "Ctrl-D"))
+
+
+def test_exit_leaves() -> None:
+    assert Session("/exit", "never asked").run().engine.asked == []
+
+
+def test_an_unknown_command_offers_the_nearest() -> None:
+    assert Session("/rest").run().notes == ["there is no command /rest; did you mean /reset?"]
+
+
+def test_empty_lines_are_passed_over() -> None:
+    assert Session("", "   ").run().engine.asked == []
+
+
+def test_ctrl_c_at_the_prompt_only_gives_a_hint() -> None:
+    session = Session(KeyboardInterrupt, "hello").run()
+
+    assert session.notes == [LEAVE_HINT]
+    assert session.said == "answer 1\n"
+
+
+def test_ctrl_c_stops_the_answer_and_keeps_what_was_said() -> None:
+    engine = FakeEngine(during=lambda: signal.raise_signal(signal.SIGINT))
+    session = Session("hello", engine=engine)
+    session.run()
+
+    assert session.said == "answer \n"
+    assert session.notes == ["(stopped)"]
+    assert session.chat.conversation.turns[-1] == Message("assistant", "answer")
+
+
+def test_a_second_ctrl_c_does_not_end_the_program() -> None:
+    def twice() -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    assert Session("hello", engine=FakeEngine(during=twice)).run().notes == ["(stopped)"]
+
+
+def test_sigterm_ends_the_chat() -> None:
+    engine = FakeEngine(during=lambda: signal.raise_signal(signal.SIGTERM))
+
+    with pytest.raises(Interrupted) as caught:
+        Session("hello", engine=engine).run()
+    assert caught.value.exit_code == 143
+
+
+def test_a_message_that_does_not_fit_is_taken_back() -> None:
+    session = Session("too long", "hello").run()
+
+    assert "999 tokens" in session.notes[0]
+    assert session.engine.asked[-1] == [Message("system", "be kind"), Message("user", "hello")]
+
+
+def test_an_answer_cut_by_a_full_context_says_so() -> None:
+    engine = FakeEngine(finish="length")
+    engine.completion_tokens = 90
+
+    assert "context is full" in Session("hello", engine=engine).run().notes[0]
+
+
+def test_a_model_cannot_drive_the_terminal() -> None:
+    attack = "\x1b]52;c;aGk=\x07\x1b[2J\x9b31m\r\x7fline\n\ttab"
+
+    shown = inert(attack)
+
+    assert not any(ord(c) < 0x20 and c not in "\n\t" for c in shown)
+    assert not any(0x7F <= ord(c) < 0xA0 for c in shown)
+    assert shown.endswith("line\n\ttab")
