@@ -27,7 +27,21 @@ STAND_IN_NOTE = (
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _ReaderGone(Exception):
+    """stdout was closed by whoever read it."""
+
+
+class _Group(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # click would leave with 1
+            raise _ReaderGone from None
+
+
+@click.group(
+    cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="fwlocal")
 def cli() -> None:
     """Chat with FreeWilly, the Stable Belugas and any GGUF model on this machine.
@@ -220,7 +234,7 @@ def _run(arguments: list[str] | None) -> int:
         return 0
     except SystemExit as left:
         return left.code if isinstance(left.code, int) else 0
-    except BrokenPipeError:
+    except (_ReaderGone, BrokenPipeError):
         # The reader has what it wanted; the interpreter must not flush into the pipe again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -292,7 +292,7 @@ class _HeaderReader:
         try:
             for _ in range(count):
                 position += 8 + unpack(buffer, position)[0]
-        except struct.error:
+        except (struct.error, OverflowError):
             position = self.size + 1
         if position > self.size:
             raise self.fail(f"a string in {key} runs past the end of the file")
