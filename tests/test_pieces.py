@@ -26,8 +26,12 @@ def test_an_emoji_split_over_three_tokens_is_shown_once() -> None:
     assert pieces == ["", "", "🐋"]
 
 
-def test_an_unfinished_character_becomes_a_replacement_mark() -> None:
-    assert shown(["🐋".encode()[:2]]) == ("\ufffd", False)
+def test_an_unfinished_character_is_not_shown() -> None:
+    assert shown([b"a", "🐋".encode()[:2]]) == ("a", False)
+
+
+def test_bytes_that_are_no_character_become_a_replacement_mark() -> None:
+    assert shown([b"a\xff", b"b"]) == ("a\ufffdb", False)
 
 
 def test_a_stop_string_across_tokens_is_never_shown() -> None:

@@ -41,7 +41,7 @@ def engine(real_gguf: Path) -> Iterator[Engine]:
 def reference(real_gguf: Path) -> Iterator[Any]:
     """llama-cpp-python's high-level class: another loop over the same kernels."""
     module = importlib.import_module("llama_cpp")
-    llama = module.Llama(str(real_gguf), n_ctx=1024, verbose=False)
+    llama = module.Llama(str(real_gguf), n_ctx=1024, flash_attn=True, verbose=False)
     yield llama
     llama.close()
 
@@ -76,7 +76,9 @@ def test_greedy_tokens_are_those_of_llama_cpp_python(
         prompt = encode(engine.model, segments)
         assert prompt == expected_prompt
 
-        expected = []
+        expected: list[int] = []
+        reference.reset()
+        engine.reset()  # a prompt read in other batches gives other roundings
         for token in reference.generate(expected_prompt, temp=0.0):
             if len(expected) == 12 or engine.model.is_eog(token):
                 break
@@ -84,7 +86,8 @@ def test_greedy_tokens_are_those_of_llama_cpp_python(
         generation = engine.generate(prompt, sampling=GREEDY, max_tokens=12)
         list(generation)
         assert list(generation.result.tokens) == expected[: len(generation.result.tokens)]
-        assert "".join(map(engine.model.spelling, expected)).startswith(generation.result.text)
+        spelled = b"".join(map(engine.model.piece, expected)).decode("utf-8", "ignore")
+        assert spelled.startswith(generation.result.text)
 
 
 def test_every_turn_evaluates_only_what_is_new(engine: Engine) -> None:
@@ -120,12 +123,13 @@ def test_a_users_control_token_does_not_end_anything(engine: Engine) -> None:
 
 
 def test_emoji_come_whole(engine: Engine) -> None:
-    whales = encode(engine.model, [Segment("🐋 🦭 🐋 🦭 🐋 🦭 🐋")])
+    whales = encode(engine.model, [Segment("🐋" * 8)])
+    assert len(engine.model.tokenize("🐋", special=False)) == 3
 
-    pieces = list(engine.generate(whales, sampling=GREEDY, max_tokens=20))
-
-    assert "🦭" in "".join(pieces)
-    assert not any("\ufffd" in piece for piece in pieces)
+    for max_tokens in range(6, 12):  # some of these cut a whale in two
+        pieces = list(engine.generate(whales, sampling=GREEDY, max_tokens=max_tokens))
+        assert "🐋" in pieces
+        assert not any("\ufffd" in piece for piece in pieces)
 
 
 def test_a_prompt_of_several_batches(engine: Engine, reference: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fwlocal.errors import DoesNotFit, FwlocalError
 from fwlocal.llama.bindings import lib, log
@@ -55,6 +56,9 @@ class Context:
         self._never = lib.ggml_abort_callback()
         self.n_ctx: int = lib.llama_n_ctx(self._handle)
         self.n_batch: int = params.n_batch
+        self._token = (ctypes.c_int32 * 1)()
+        self._one = lib.llama_batch_get_one(self._token, 1)
+        self._stoppable = False
 
     def close(self) -> None:
         """Free the cache."""
@@ -64,11 +68,25 @@ class Context:
 
     def decode(self, tokens: Sequence[int]) -> bool:
         """Evaluate at most n_batch tokens behind what is cached; False when it was stopped."""
-        # Asking Python on every graph node costs a token 5 % of its time, a batch next to nothing.
-        stop = self._stop if len(tokens) > 1 else self._never
-        lib.llama_set_abort_callback(self._handle, stop, None)
         ids = (ctypes.c_int32 * len(tokens))(*tokens)
-        status = lib.llama_decode(self._handle, lib.llama_batch_get_one(ids, len(tokens)))
+        self._set_stoppable(True)
+        return self._run(lib.llama_batch_get_one(ids, len(tokens)))
+
+    def decode_one(self, token: int) -> None:
+        """Evaluate one token; it is not stopped on the way."""
+        self._token[0] = token
+        self._set_stoppable(False)
+        self._run(self._one)
+
+    def _set_stoppable(self, stoppable: bool) -> None:
+        """Asking Python on every graph node costs a token 5 % of its time, a batch nothing."""
+        if stoppable != self._stoppable:
+            callback = self._stop if stoppable else self._never
+            lib.llama_set_abort_callback(self._handle, callback, None)
+            self._stoppable = stoppable
+
+    def _run(self, batch: Any) -> bool:
+        status = lib.llama_decode(self._handle, batch)
         if self._keyboard_interrupt:
             self._keyboard_interrupt = False
             raise KeyboardInterrupt

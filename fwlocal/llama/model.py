@@ -55,6 +55,7 @@ class Model:
             raise _load_error(path)
         self._vocab = lib.llama_model_get_vocab(self._handle)
         self._pieces: dict[int, bytes] = {}
+        self._eog: dict[int, bool] = {}
         self.n_ctx_train: int = lib.llama_model_n_ctx_train(self._handle)
         self.n_vocab: int = lib.llama_vocab_n_tokens(self._vocab)
         self.bos: int = lib.llama_vocab_bos(self._vocab)
@@ -69,7 +70,9 @@ class Model:
 
     def is_eog(self, token: int) -> bool:
         """Whether ``token`` ends an answer (EOS, EOT and their like)."""
-        return bool(lib.llama_vocab_is_eog(self._vocab, token))
+        if token not in self._eog:
+            self._eog[token] = lib.llama_vocab_is_eog(self._vocab, token)
+        return self._eog[token]
 
     def is_control(self, token: int) -> bool:
         """Whether ``token`` is a control token, which a user's text must never become."""
@@ -84,7 +87,7 @@ class Model:
 
     def spelling(self, token: int) -> str:
         """``token`` as people write it, control tokens included."""
-        return self._render_piece(token, special=True).decode("utf-8", "replace")
+        return self._render_piece(token, special=True).decode("utf-8", "backslashreplace")
 
     def _render_piece(self, token: int, *, special: bool) -> bytes:
         size = 64
