@@ -11,10 +11,13 @@ CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 LLAMA_CPP_PYTHON := $(shell sed -n 's/.*"\(llama-cpp-python==[0-9.]*\)".*/\1/p' pyproject.toml)
 
 # nvcc alone is not enough: llama.cpp also needs cuBLAS, which a partial toolkit lacks.
-BACKEND ?= $(shell \
+HAS_NVCC := $(shell command -v nvcc 2>/dev/null)
+ifndef BACKEND
+BACKEND := $(shell \
   if [ "$$(uname -sm)" = "Darwin arm64" ]; then echo metal; \
-  elif command -v nvcc >/dev/null 2>&1 && echo '\#include <cublas_v2.h>' | nvcc -x cu -E - -o /dev/null 2>/dev/null; \
+  elif [ -n "$(HAS_NVCC)" ] && printf '\043include <cublas_v2.h>\n' | nvcc -x cu -E -o /dev/null - 2>/dev/null; \
   then echo cuda; else echo cpu; fi)
+endif
 CMAKE_ARGS_cpu :=
 CMAKE_ARGS_cuda := -DGGML_CUDA=ON
 CMAKE_ARGS_metal := -DGGML_METAL=ON
@@ -56,6 +59,8 @@ $(VENV)/bin/python:
 $(BUILT): | $(VENV)/bin/python
 	@echo "Building $(LLAMA_CPP_PYTHON) for $(BACKEND) on $(CORES) cores: this takes minutes, once." >&2
 	@echo "(about 5 on two cores; BACKEND=... overrides the choice)" >&2
+	@[ "$(BACKEND)" != cpu ] || [ -z "$(HAS_NVCC)" ] || \
+	  echo "nvcc is here, but cuBLAS is not: without it llama.cpp cannot be built for CUDA." >&2
 	@cache=$$($(VENV)/bin/python -m pip cache dir)/fwlocal-$(BACKEND) && \
 	CMAKE_ARGS="$(BUILD_ARGS)" CMAKE_BUILD_PARALLEL_LEVEL=$(CORES) $(VENV)/bin/python -m pip install \
 	  --disable-pip-version-check --quiet --force-reinstall --no-deps --no-binary llama-cpp-python \
