@@ -2,6 +2,7 @@
 # make test   set up .venv and run all tests
 # make check  format, lint, types, tests: what CI runs
 # make compare  the engine beside llama.cpp's own tools (builds them once, 6 minutes on 2 cores)
+# make pictures  draw the README's pictures anew
 #
 # BACKEND=cpu|cuda|metal|vulkan|hip overrides what is found here.
 
@@ -28,7 +29,7 @@ BUILD_ARGS := -DGGML_RPC=ON -DLLAVA_BUILD=OFF $(CMAKE_ARGS_$(BACKEND))
 BUILT := $(VENV)/.$(LLAMA_CPP_PYTHON)-$(BACKEND)
 INSTALLED := $(VENV)/.fwlocal
 
-.PHONY: chat test check compare clean
+.PHONY: chat test check compare pictures clean
 
 chat: $(INSTALLED)
 	@$(VENV)/bin/fwlocal chat
@@ -45,6 +46,9 @@ check: $(INSTALLED)
 compare: $(INSTALLED)
 	tests/llamacpp_tools.sh .tools
 	$(VENV)/bin/python -m tests.compare .tools/bin
+
+pictures: $(INSTALLED)
+	$(VENV)/bin/python -m tests.draw_pictures tests/pictures
 
 clean:
 	rm -rf $(VENV) .tools

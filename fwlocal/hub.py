@@ -85,7 +85,8 @@ def _download(source: WheelSource, folder: Path, pip: Sequence[str]) -> Path:
         done = subprocess.run(
             [*pip, "download", *options, str(folder), requirement],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            # pip's own progress bar, for those who watch
+            stdout=sys.stderr if sys.stderr.isatty() else subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             encoding="utf-8",
             errors="replace",

@@ -1,0 +1,87 @@
+"""The README's pictures: the program in a pseudo-terminal, its screen drawn as SVG.
+
+``python -m tests.draw_pictures FOLDER`` draws them anew; nothing in them is typed by hand.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import pyte
+from rich.console import Console
+from rich.style import Style
+from rich.text import Text
+
+COLUMNS = 96
+QUIET_S = 3.0  # a screen that has not changed for so long is finished
+COLOURS = {"default": "white", "brown": "yellow", "brightblack": "bright_black"}
+
+
+def screen(program: str, rows: int, typed: Sequence[str] = ()) -> pyte.Screen:
+    """The screen once ``program`` has run and has answered every line ``typed``."""
+    display = pyte.Screen(COLUMNS, rows)
+    stream = pyte.ByteStream(display)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    terminal = {"TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1", "PATH": path}
+    shell = ["-c", f"printf '%s\\n' '$ {program}'; {program}"]
+    environment = {**os.environ, **terminal}
+    child = pexpect.spawn("/bin/sh", shell, dimensions=(rows, COLUMNS), env=environment)
+    _settle(child, stream)
+    for line in typed:
+        child.send(line + "\r")
+        _settle(child, stream)
+    child.close(force=True)
+    return display
+
+
+def _settle(child: Any, stream: pyte.ByteStream) -> None:
+    """Draw what comes until nothing more does."""
+    try:
+        while True:
+            stream.feed(child.read_nonblocking(65536, timeout=QUIET_S))
+    except (pexpect.TIMEOUT, pexpect.EOF):
+        return
+
+
+def draw(display: pyte.Screen, title: str, path: Path) -> None:
+    """Write the screen as an SVG."""
+    console = Console(record=True, width=COLUMNS, file=io.StringIO())
+    lines = [_line(display, row) for row in range(display.lines)]
+    while lines and not lines[-1].plain:
+        lines.pop()
+    console.print(*lines, sep="\n")
+    path.write_text(console.export_svg(title=title), encoding="utf-8")
+
+
+def _line(display: pyte.Screen, row: int) -> Text:
+    line = Text()
+    cells = [display.buffer[row][column] for column in range(display.columns)]
+    for (foreground, bold), run in itertools.groupby(cells, lambda cell: (cell.fg, cell.bold)):
+        is_rgb = re.fullmatch("[0-9a-f]{6}", foreground)
+        colour = f"#{foreground}" if is_rgb else COLOURS.get(foreground, foreground)
+        line.append("".join(cell.data for cell in run), Style(color=colour, bold=bold))
+    line.rstrip()
+    return line
+
+
+def main() -> None:
+    """Draw all pictures."""
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    questions = ["What is the capital of France?", "List three fruits.", "/help"]
+    pipe = 'echo "The whale swims in the sea." | fwlocal run "Say it in German" --stats'
+    draw(screen("fwlocal chat", 24, questions), "fwlocal chat", folder / "chat.svg")
+    draw(screen(pipe, 12), "fwlocal run", folder / "run.svg")
+    draw(screen("fwlocal models", 14), "fwlocal models", folder / "models.svg")
+
+
+if __name__ == "__main__":
+    main()
