@@ -19,6 +19,9 @@ BACKEND := $(shell \
   elif [ -n "$(HAS_NVCC)" ] && printf '\043include <cublas_v2.h>\n' | nvcc -x cu -E -o /dev/null - 2>/dev/null; \
   then echo cuda; else echo cpu; fi)
 endif
+ifeq ($(filter $(BACKEND),cpu cuda metal vulkan hip),)
+$(error BACKEND=$(BACKEND) is none of cpu, cuda, metal, vulkan, hip)
+endif
 CMAKE_ARGS_cpu :=
 CMAKE_ARGS_cuda := -DGGML_CUDA=ON
 CMAKE_ARGS_metal := -DGGML_METAL=ON

@@ -42,19 +42,21 @@ def _describe(spec: ModelSpec, store: Store) -> dict[str, Any]:
 def table(registry: Registry, store: Store) -> Table:
     """The same for people."""
     from rich.table import Table
+    from rich.text import Text
 
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("MODEL", "SIZE", "CONTEXT", "LEVELS, GB", "LICENCE", "ON DISK"):
         grid.add_column(heading, overflow="fold", no_wrap=heading in ("MODEL", "SIZE"))
     for spec in registry.models.values():
-        grid.add_row(
-            f"[bold]{spec.name}[/]",
+        non_commercial = ", non-commercial" if spec.licence.non_commercial else ""
+        cells = (
             spec.parameters,
             str(spec.context_length),
             _levels(spec),
-            spec.licence.name + (", non-commercial" if spec.licence.non_commercial else ""),
+            spec.licence.name + non_commercial,
             ", ".join(m.level for m in store.levels(spec)) or "-",
         )
+        grid.add_row(Text(spec.name, style="bold"), *map(Text, cells))
     return grid
 
 

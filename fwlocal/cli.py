@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from fwlocal import __version__, options
-from fwlocal.errors import FwlocalError, Interrupted
+from fwlocal.errors import FwlocalError, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from fwlocal.loader import LoadedModel
@@ -39,11 +39,13 @@ class _Group(click.Group):
             raise _ReaderGone from None
 
 
-@click.group(
-    cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
-)
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(cls=_Group, context_settings=_SETTINGS, invoke_without_command=True)
 @click.version_option(__version__, prog_name="fwlocal")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Chat with FreeWilly, the Stable Belugas and any GGUF model on this machine.
 
     \b
@@ -52,6 +54,8 @@ def cli() -> None:
       git diff | fwlocal run "Write a commit message"
       fwlocal models                             what there is
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 @cli.command()
@@ -64,11 +68,12 @@ def cli() -> None:
 @options.grammar_options
 @options.sampling_options
 @options.engine_options
-def run(prompt: str | None, as_json: bool, stats: bool, raw: bool, **rest: Any) -> None:
+def run(prompt: str | None, as_json: bool, stats: bool, **rest: Any) -> None:
     """Answer PROMPT on stdout. Text on stdin is appended to it after a blank line."""
     from fwlocal import oneshot
 
-    _answer(_read_prompt(prompt), oneshot.Output(sys.stdout, sys.stderr, as_json, stats), raw, rest)
+    text = _read_prompt(prompt, raw=rest["raw"])
+    _answer(text, oneshot.Output(sys.stdout, sys.stderr, as_json, stats), rest)
 
 
 @cli.command()
@@ -80,8 +85,8 @@ def chat(**rest: Any) -> None:
     """Chat in the terminal. Without one on stdin, answer the text there and exit."""
     from fwlocal import oneshot
 
-    if not _is_terminal(sys.stdin):
-        _answer(_read_prompt(None), oneshot.Output(sys.stdout, sys.stderr), False, rest)
+    if not _is_terminal():
+        _answer(_read_prompt(None), oneshot.Output(sys.stdout, sys.stderr), rest)
         return
     system, max_tokens = rest.pop("system"), rest.pop("max_tokens")
     sampling = options.take_sampling(rest)
@@ -147,12 +152,14 @@ def doctor(as_json: bool) -> None:
         raise SystemExit(1)
 
 
-def _answer(text: str, output: Output, raw: bool, rest: dict[str, Any]) -> None:
+def _answer(text: str, output: Output, rest: dict[str, Any]) -> None:
     """One answer; leaves with 130 or 143 when it was interrupted."""
     from fwlocal import oneshot
 
     system, max_tokens = rest.pop("system"), rest.pop("max_tokens")
-    request = oneshot.Request(text, system, raw, max_tokens, options.take_sampling(rest))
+    if rest.get("raw") and system is not None:
+        raise UsageError("a raw prompt has no system text of its own; leave --system out")
+    request = oneshot.Request(text, system, max_tokens, options.take_sampling(rest))
     with _loaded(rest) as loaded:
         exit_code = oneshot.answer(loaded, request, output)
     if exit_code:
@@ -162,19 +169,20 @@ def _answer(text: str, output: Output, raw: bool, rest: dict[str, Any]) -> None:
 @contextlib.contextmanager
 def _loaded(rest: dict[str, Any]) -> Iterator[LoadedModel]:
     """The model, loaded with a progress bar that Ctrl-C stops, and freed at the end."""
-    from fwlocal import llama
+    from fwlocal import llama, loader
     from fwlocal.interrupts import Interrupt, catching
-    from fwlocal.loader import open_model
     from fwlocal.progress import ProgressBar
 
     llama.set_verbose(rest.pop("verbose"))
     llama.exit_on_abort(_report_abort)
-    interrupt = Interrupt()
-    name = _model_name(rest.pop("model"))
     engine_options = options.take_engine_options(rest)
-    with catching(interrupt), ProgressBar(f"loading {name}") as bar:
-        loaded = open_model(
-            name,
+    interrupt = Interrupt()
+    library = loader.Library.default()
+    file, header = loader.open_file(_model_name(rest.pop("model")), library, _notify)
+    with catching(interrupt), ProgressBar(f"loading {file.name}") as bar:
+        loaded = loader.load(
+            file,
+            header,
             engine_options,
             notify=_notify,
             on_progress=bar.update,
@@ -186,10 +194,11 @@ def _loaded(rest: dict[str, Any]) -> Iterator[LoadedModel]:
         yield loaded
 
 
-def _read_prompt(argument: str | None) -> str:
+def _read_prompt(argument: str | None, *, raw: bool = False) -> str:
     from fwlocal import oneshot
 
-    return oneshot.read_prompt(argument, None if _is_terminal(sys.stdin) else sys.stdin.buffer)
+    piped = None if _is_terminal() else sys.stdin.buffer
+    return oneshot.read_prompt(argument, piped, raw=raw)
 
 
 def _model_name(model: str | None) -> str:
@@ -208,8 +217,9 @@ def _print_json(data: object) -> None:
     click.echo(json.dumps(data, ensure_ascii=False, indent=2, default=str))
 
 
-def _is_terminal(stream: Any) -> bool:
-    return stream is not None and stream.isatty()
+def _is_terminal() -> bool:
+    """Whether nothing is piped in; stdin may also be closed altogether."""
+    return sys.stdin is None or sys.stdin.isatty()
 
 
 def _report_abort(message: str) -> NoReturn:
@@ -222,7 +232,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """The program: run a verb, turn every error into one line and an exit code."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # Windows code pages, LANG=C
-            stream.reconfigure(encoding="utf-8", errors="replace")
+            stream.reconfigure(encoding="utf-8", errors="replace", newline="\n")
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(_run(arguments))
 

@@ -98,8 +98,7 @@ def _examine_llama(problems: list[Problem]) -> tuple[str | None, bool, tuple[Dev
 
         return llama.build_info(), llama.supports_rpc(), llama.devices()
     except FwlocalError as error:
-        what, _, fix = str(error).partition("; ")
-        problems.append(Problem(what, fix))
+        problems.append(Problem(str(error).partition("; ")[0], _install()))
         return None, False, ()
 
 
@@ -120,7 +119,7 @@ def _check_version(installed: str | None, required: str | None) -> Problem | Non
         return None
     return Problem(
         f"llama-cpp-python is {installed}, and fwlocal needs exactly {required}",
-        f"pip install --force-reinstall llama-cpp-python=={required}",
+        _install(),
     )
 
 
@@ -136,11 +135,13 @@ def _check_gpu(backends: tuple[str, ...]) -> Problem | None:
 
 
 def _rebuild(what: str, option: str) -> Problem:
-    return Problem(
-        what,
-        f'CMAKE_ARGS="-D{option}=ON -DGGML_RPC=ON" pip install --force-reinstall '
-        f"--no-cache-dir --no-deps llama-cpp-python=={_required('llama_cpp_python')}",
-    )
+    return Problem(what, f'CMAKE_ARGS="-D{option}=ON -DGGML_RPC=ON" {_install()}')
+
+
+def _install() -> str:
+    """The command that installs the bindings that fwlocal pins, built anew."""
+    options = "--force-reinstall --no-cache-dir --no-deps"
+    return f"pip install {options} llama-cpp-python=={_required('llama_cpp_python')}"
 
 
 def _check_registry() -> Problem | None:
@@ -206,14 +207,15 @@ def as_data(report: Report) -> dict[str, Any]:
 def show(report: Report, console: Console) -> None:
     """The report for people: what there is, then what is wrong."""
     from rich.table import Table
+    from rich.text import Text
 
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
     for label, describe in _ROWS.items():
         for index, line in enumerate(describe(report)):
-            grid.add_row(label if index == 0 else "", line)
-    console.print(grid, markup=False, highlight=False)
+            grid.add_row(label if index == 0 else "", Text(line))
+    console.print(grid)
     console.print()
     if not report.problems:
         console.print("Everything is in order.", style="green")

@@ -7,12 +7,13 @@ parsing off, so that a ``</s>`` in it stays text.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from fwlocal.prompts import Segment
 
-_LSTRIP, _RSTRIP = 1 << 7, 1 << 8  # llama_token_attr: white space beside the token is dropped
+# llama_token_attr; LSTRIP and RSTRIP drop the white space beside the token
+_CONTROL, _USER_DEFINED, _LSTRIP, _RSTRIP = 1 << 3, 1 << 4, 1 << 7, 1 << 8
 
 
 class Vocabulary(Protocol):
@@ -30,7 +31,7 @@ class Vocabulary(Protocol):
 
 def encode(vocabulary: Vocabulary, segments: Sequence[Segment]) -> list[int]:
     """The ids of a whole prompt, with BOS exactly once where the file asks for one."""
-    encoder = _Encoder(vocabulary)
+    encoder = _Encoder(vocabulary, _scaffold_tokens(vocabulary, segments))
     for segment in segments:
         encoder.add(segment)
     encoder.flush()
@@ -43,35 +44,45 @@ def spells_control(vocabulary: Vocabulary, text: str) -> bool:
     return any(map(vocabulary.is_control, vocabulary.tokenize(text, special=True)))
 
 
-def _split_control(vocabulary: Vocabulary, text: str) -> Iterator[str | int]:
-    """The control tokens in ``text`` as ids, and the text between them."""
-    for token in vocabulary.tokenize(text, special=True):
-        if vocabulary.is_control(token):
-            before, spelled, after = text.partition(vocabulary.spelling(token))
-            if spelled:
-                yield from (before, token)
-                text = after
-    yield text
+def _scaffold_tokens(vocabulary: Vocabulary, segments: Sequence[Segment]) -> frozenset[int]:
+    """The tokens that give the prompt its structure. Files mark most of them as control tokens
+    and some, ``<|im_start|>`` among them, as user-defined ones, which are parsed in any text."""
+    found = set()
+    for segment in segments:
+        if segment.scaffold:
+            for token in vocabulary.tokenize(segment.text, special=True):
+                flags = vocabulary.attributes(token)
+                if flags & _CONTROL or (flags & _USER_DEFINED and vocabulary.piece(token).strip()):
+                    found.add(token)
+    return frozenset(found)
 
 
 class _Encoder:
     """Joins segments into runs of text and tokenizes each run at once."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: Vocabulary, scaffold_tokens: frozenset[int]) -> None:
         self.vocabulary = vocabulary
+        self.scaffold_tokens = scaffold_tokens
         self.ids: list[int] = []
         self.run = ""
         self.continues = False  # whether the run goes on behind a token of text
 
     def add(self, segment: Segment) -> None:
         if segment.scaffold:
-            for part in _split_control(self.vocabulary, segment.text):
-                if isinstance(part, int):
-                    self.add_control(part)
-                else:
-                    self.add_text(part)
+            self.add_scaffold(segment.text)
         else:
             self.add_text(self.add_spoken(segment))
+
+    def add_scaffold(self, text: str) -> None:
+        """Cut at the scaffold's tokens; the text between them joins the run."""
+        for token in self.vocabulary.tokenize(text, special=True):
+            if token in self.scaffold_tokens:
+                before, spelled, after = text.partition(self.vocabulary.spelling(token))
+                if spelled:
+                    self.add_text(before)
+                    self.add_token(token)
+                    text = after
+        self.add_text(text)
 
     def add_spoken(self, segment: Segment) -> str:
         """Take over the segment's own tokens, if they spell its text; the rest of that text."""
@@ -88,7 +99,7 @@ class _Encoder:
             text = text.lstrip()
         self.run += text
 
-    def add_control(self, token: int) -> None:
+    def add_token(self, token: int) -> None:
         if self.vocabulary.attributes(token) & _LSTRIP:
             self.run = self.run.rstrip()
         self.flush()
@@ -97,15 +108,23 @@ class _Encoder:
 
     def flush(self) -> None:
         if self.run:
-            self.ids += self.tokenize_on() if self.continues else self.tokenize(self.run)
+            self.ids += self.tokenize(self.run, continues=self.continues)
             self.run = ""
             self.continues = True
 
-    def tokenize(self, text: str) -> list[int]:
+    def tokenize(self, text: str, *, continues: bool) -> list[int]:
+        """The ids of a run; a token of the scaffold that a user spelled is cut in two."""
+        ids = self.continued(text) if continues else self.plain(text)
+        for token in self.scaffold_tokens.intersection(ids):
+            cut = text.index(self.vocabulary.spelling(token)) + 1
+            head = self.tokenize(text[:cut], continues=continues)
+            return head + self.tokenize(text[cut:], continues=True)
+        return ids
+
+    def plain(self, text: str) -> list[int]:
         return self.vocabulary.tokenize(text, special=False)
 
-    def tokenize_on(self) -> list[int]:
-        """The ids of a run that follows text: without the space that SentencePiece puts first."""
-        newline = self.tokenize("\n")
-        ids = self.tokenize("\n" + self.run)
-        return ids[len(newline) :] if ids[: len(newline)] == newline else self.tokenize(self.run)
+    def continued(self, text: str) -> list[int]:
+        """The ids of text that follows text: without the space that SentencePiece puts first."""
+        newline, ids = self.plain("\n"), self.plain("\n" + text)
+        return ids[len(newline) :] if ids[: len(newline)] == newline else self.plain(text)

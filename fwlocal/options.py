@@ -33,6 +33,7 @@ _ENGINE = (
     "mmap",
     "mlock",
     "prompt_format",
+    "raw",
 )
 
 

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 class PieceStream:
     """Feed it bytes; it returns the text that is certain.
 
-    A stop string that starts with a newline also matches at the very start, since a prompt format
-    ends its scaffold with one. Once ``stopped`` is true the rest is dropped.
+    A stop string of a newline and more also matches at the very start, since a prompt format ends
+    its scaffold with one. Once ``stopped`` is true the rest is dropped.
     """
 
     def __init__(self, stop: Sequence[str] = ()) -> None:
@@ -25,7 +25,7 @@ class PieceStream:
         self._openings = frozenset(text[0] for text in self.stop)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         # The text not yet certain; it starts with a newline that is matched but never shown.
-        self._held = "\n" if any(text.startswith("\n") for text in self.stop) else ""
+        self._held = "\n" if any(_opens_a_line(text) for text in self.stop) else ""
         self._unshown = len(self._held)
 
     def feed(self, data: bytes) -> str:
@@ -45,12 +45,16 @@ class PieceStream:
         if not self._held and self._openings.isdisjoint(text):
             return text
         self._held += text
-        starts = [(self._held.find(stop), stop) for stop in self.stop]
+        starts = [(self._find(stop), stop) for stop in self.stop]
         ends = [(start + len(stop), start) for start, stop in starts if start >= 0]
         if ends:  # the stop string that ends first, however the bytes were cut
             self.stopped = True
             return self._release(min(ends)[1])
         return self._release(len(self._held) - self._open_tail())
+
+    def _find(self, stop: str) -> int:
+        """Where ``stop`` begins, -1 if nowhere; newlines alone must really have been said."""
+        return self._held.find(stop, 0 if stop.strip("\n") else self._unshown)
 
     def _release(self, length: int) -> str:
         """Take ``length`` characters from the front, less the newline that was never said."""
@@ -66,3 +70,7 @@ class PieceStream:
             if any(stop.startswith(tail) for stop in self.stop):
                 return length
         return 0
+
+
+def _opens_a_line(stop: str) -> bool:
+    return stop.startswith("\n") and bool(stop.strip("\n"))

@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fwlocal.errors import ModelNotFound
+from fwlocal.errors import ModelNotFound, StoreError
 from fwlocal.registry import ModelSpec, Registry
 
 
 @dataclass(frozen=True)
 class StoredModel:
-    """One level of a known model on this disk; ``sha256`` where models.toml pins it."""
+    """One level of a known model on this disk; ``sha256`` where models.toml pins it and the size
+    agrees (it was checked when the file was fetched)."""
 
     spec: ModelSpec
     level: str
@@ -47,8 +48,20 @@ class Store:
         """Where that level of a model belongs."""
         return self.root / spec.name / f"{spec.name}-{level}.gguf"
 
-    def levels(self, spec: ModelSpec) -> Iterator[StoredModel]:
-        """The levels of a model that are on this disk, the default level first."""
+    def levels(self, spec: ModelSpec) -> list[StoredModel]:
+        """The levels of a model that are on this disk, the default level first.
+
+        Raises StoreError for a folder that cannot be read.
+        """
+        try:
+            return list(self._levels(spec))
+        except OSError as error:
+            raise StoreError(
+                f"{error.filename or self.root}: cannot be read ({error.strerror or error}); make "
+                "it readable, or set FWLOCAL_HOME to another folder"
+            ) from error
+
+    def _levels(self, spec: ModelSpec) -> Iterator[StoredModel]:
         published = {} if spec.gguf is None else {k: v.file for k, v in spec.gguf.levels.items()}
         found = {}
         for level in {spec.default_level: "", **published}:
@@ -59,9 +72,11 @@ class Store:
         for path in sorted((self.root / spec.name).glob(f"{spec.name}-*.gguf")):
             found.setdefault(path.stem[len(spec.name) + 1 :], path)
         for level, path in found.items():
-            pinned = spec.package is not None and level == spec.default_level
-            sha256 = spec.package.sha256 if pinned and spec.package else None
-            yield StoredModel(spec, level, path, path.stat().st_size, sha256)
+            size_bytes = path.stat().st_size
+            pinned = spec.package if level == spec.default_level else None
+            known = pinned is not None and pinned.size_bytes == size_bytes
+            sha256 = pinned.sha256 if pinned is not None and known else None
+            yield StoredModel(spec, level, path, size_bytes, sha256)
 
     def find(self, spec: ModelSpec, level: str | None = None) -> StoredModel | None:
         """A level of a model, or its default one, else whichever is there."""
@@ -79,11 +94,11 @@ def default_root() -> Path:
 
 
 def looks_like_path(model: str) -> bool:
-    """Whether MODEL is meant as a file: it ends in .gguf, exists, or is written as a path."""
+    """Whether MODEL is meant as a file: it ends in .gguf, is one, or is written as a path."""
     return (
         model.lower().endswith(".gguf")
         or model.startswith((".", "/", "~", "\\"))
-        or Path(model).exists()
+        or Path(model).is_file()
     )
 
 
@@ -93,7 +108,7 @@ def locate(model: str, registry: Registry, store: Store) -> ModelFile:
     The file of a registry model need not be there yet: see ``fwlocal.loader``. Raises
     ModelNotFound, offering the nearest names or saying how to get the file.
     """
-    if looks_like_path(model):
+    if model not in registry.models and looks_like_path(model):
         path = Path(model).expanduser()
         if not path.exists():
             raise ModelNotFound(f"{model}: no such file")

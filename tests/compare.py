@@ -1,8 +1,9 @@
 """Side by side with llama.cpp's own tools: ``python -m tests.compare BIN [--model FILE]``.
 
 Prints, as a Markdown table, decode and prefill speed through Engine against llama-bench, a one-shot
-answer from start to end against llama-completion, the start of ``--help``, and whether greedy text is the same. The two
-sides run in turns, so that a machine whose speed drifts favours neither; ratios are of medians.
+answer from start to end against llama-completion, the start of ``--help``, and whether greedy text
+is the same. The two sides run in turns, so that a machine whose speed drifts favours neither; a
+ratio is the median of the rounds' ratios.
 """
 
 from __future__ import annotations

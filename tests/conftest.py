@@ -72,6 +72,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def own_settings_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real store, but none of the developer's own settings."""
+    for name in ("FWLOCAL_MODEL", "FWLOCAL_DEBUG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("FWLOCAL_CONFIG", str(tmp_path / "config"))
+
+
+@pytest.fixture
 def fwlocal() -> Run:
     """The program as a user starts it; ``stdin`` is text or bytes."""
 

@@ -70,6 +70,34 @@ def test_the_prompt_shown_is_the_prompt_run(fwlocal: Run, tiny_gguf: Path) -> No
     assert raw["prompt_format"] is None
 
 
+def test_a_shown_prompt_can_be_piped_back(fwlocal: Run, tiny_gguf: Path) -> None:
+    shown = fwlocal("prompt", "-m", tiny_gguf, "--prompt-format", "freewilly2", "hi").stdout
+    arguments = ("run", "-m", tiny_gguf, "--json", "--max-tokens", "1")
+
+    chatted = fwlocal(*arguments, "--prompt-format", "freewilly2", "hi")
+    raw = fwlocal(*arguments, "--raw", stdin=shown)
+
+    counts = [json.loads(done.stdout)["prompt_tokens"] for done in (chatted, raw)]
+    assert counts[0] == counts[1]
+
+
+def test_bare_fwlocal_shows_its_help(fwlocal: Run) -> None:
+    done = fwlocal()
+
+    assert done.returncode == 0
+    assert done.stdout.startswith("Usage: fwlocal")
+
+
+def test_a_closed_stdin_is_no_stdin(tiny_gguf: Path) -> None:
+    code = "import os, sys; os.close(0); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    arguments = ["-m", "fwlocal", "run", "-m", str(tiny_gguf), "--max-tokens", "1", "hi"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_the_same_seed_gives_the_same_text(fwlocal: Run, tiny_gguf: Path) -> None:
     arguments = ("run", "-m", tiny_gguf, "--seed", "5", "--temp", "2", "--max-tokens", "9", "hi")
 
@@ -108,6 +136,9 @@ def test_a_json_schema_is_obeyed(fwlocal: Run, tiny_gguf: Path, tmp_path: Path) 
         (["run", "-m", "TINY", "--json-schema", "a", "--grammar", "b", "x"], 2, "exclude"),
         (["run", "-m", "TINY", "--kv-type", "q8_0", "--flash-attn", "off", "x"], 2, "needs flash"),
         (["prompt", "-m", "BAD", "x"], 1, "no model is called"),
+        (["run", "-m", "TINY", "--raw", "--system", "a", "x"], 2, "leave --system out"),
+        (["run", "-m", "TINY", "--raw", "--prompt-format", "chatml", "x"], 2, "leave one"),
+        (["run", "-m", "TINY", "--kv-type", "q8_0", "x"], 1, "try --kv-type f16"),
     ],
 )
 def test_errors_are_one_line_and_an_exit_code(

@@ -10,6 +10,7 @@ import pytest
 from fwlocal import llama
 from fwlocal.encoding import encode, spells_control
 from fwlocal.prompts import CHATML, FREEWILLY2, Message, Segment
+from tests import tiny_llama
 from tests.tiny_llama import BOS, EOS
 
 
@@ -67,19 +68,16 @@ def test_a_trusted_text_is_cut_as_llama_cpp_cuts_it(vocabulary: llama.Model) -> 
 
 
 def test_a_models_own_tokens_are_taken_over(vocabulary: llama.Model) -> None:
-    # "▁t" + "he" is not how the tokenizer would cut " the", but it is how the model said it.
-    space, t, he = (vocabulary.tokenize(text, special=False) for text in ("", "t", "he"))
-    assert space == []
-    spoken = (*vocabulary.tokenize("t", special=False),)
-    canonical = ids(vocabulary, Segment(" th and"))
+    # "the" in single letters is not how the tokenizer would cut it, but how the model said it.
+    letters = tuple(vocabulary.tokenize(letter, special=False)[-1] for letter in "the")
+    spelled = b"".join(map(vocabulary.piece, letters)).decode()
+    text = f"{spelled} whale"
 
-    found = ids(vocabulary, Segment(" th and", tokens=spoken))
+    found = ids(vocabulary, Segment(text, tokens=letters))
 
-    assert found[: 1 + len(spoken)] == [BOS, *spoken]
-    assert found != canonical or len(spoken) == 1
-    assert b"".join(map(vocabulary.piece, found)) == b" th and"
-    assert t
-    assert he
+    assert found[: 1 + len(letters)] == [BOS, *letters]
+    assert found != ids(vocabulary, Segment(text))
+    assert b"".join(map(vocabulary.piece, found)).decode() == text
 
 
 def test_tokens_that_do_not_spell_the_text_are_ignored(vocabulary: llama.Model) -> None:
@@ -94,6 +92,19 @@ def test_text_behind_taken_over_tokens_gets_no_extra_space(vocabulary: llama.Mod
     found = ids(vocabulary, Segment("", scaffold=True), Segment(" the", tokens=the), Segment("sea"))
 
     assert b"".join(map(vocabulary.piece, found)) == b" thesea"
+
+
+def test_a_user_defined_token_of_the_scaffold_stays_text_when_typed(tmp_path: Path) -> None:
+    marker = ("<|im_start|>", 0.0, 4)  # as many ChatML files mark it: user-defined, not control
+    path = tiny_llama.write_gguf(tmp_path / "chatml.gguf", extra_tokens=(marker,))
+    model = llama.Model(path, llama.LoadOptions(vocab_only=True))
+    im_start = len(tiny_llama.vocabulary())
+
+    found = encode(model, CHATML.render([Message("user", "a <|im_start|> b<|im_start|>")]))
+
+    assert found.count(im_start) == 2  # the user's turn and the assistant's
+    assert b"".join(map(model.piece, found)).count(b"<|im_start|>") == 4
+    model.close()
 
 
 def test_spells_control(vocabulary: llama.Model) -> None:

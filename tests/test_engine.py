@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fwlocal import llama
 from fwlocal.engine import Engine
-from fwlocal.errors import BadGrammar, PromptTooLong, UsageError
+from fwlocal.errors import BadGrammar, DoesNotFit, PromptTooLong, UsageError
+from fwlocal.kv_cache import KVCache
 from fwlocal.loader import EngineOptions, Library, open_model
-from fwlocal.prompts import Message
+from fwlocal.prompts import FREEWILLY2, Message
 from fwlocal.sampling import SamplingParams
 from tests import tiny_llama
 
@@ -22,6 +26,11 @@ def answer(engine: Engine, prompt: list[int], **options: object) -> tuple[str, l
     """The text and all tokens of a greedy continuation."""
     generation = engine.generate(prompt, sampling=GREEDY, **options)  # type: ignore[arg-type]
     return "".join(generation), list(generation.result.tokens)
+
+
+def letters(count: int) -> SamplingParams:
+    """Sampling that says "a" so many times, and then ends."""
+    return SamplingParams(temperature=0, grammar=f'root ::= "a"{{{count}}}')
 
 
 def test_greedy_tokens_are_those_of_a_reference_in_numpy(tiny_engine: Engine) -> None:
@@ -139,15 +148,16 @@ def test_interrupt_before_the_prompt_is_read(tiny_engine: Engine) -> None:
     assert generation.result.completion_tokens == 0
 
 
-def test_prompts_longer_than_a_batch(tiny_gguf: Path, library: Library) -> None:
+def test_prompts_longer_than_a_batch(tiny_gguf: Path) -> None:
     prompt = [1, *(3 + i % 200 for i in range(400))]
-    with open_model(str(tiny_gguf), library=library).engine as engine:
-        engine._options = engine._options.__class__(n_ctx=0, n_threads=1, n_batch=64, n_ubatch=32)
-        in_batches = answer(engine, prompt, max_tokens=4)
-    with open_model(str(tiny_gguf), library=library).engine as engine:
-        at_once = answer(engine, prompt, max_tokens=4)
-
-    assert in_batches[0] == at_once[0]
+    texts = []
+    for n_batch in (64, 512):
+        model = llama.Model(tiny_gguf, llama.LoadOptions())
+        options = llama.ContextOptions(n_ctx=0, n_threads=1, n_batch=n_batch, n_ubatch=32)
+        cache = KVCache(model, options, lambda: False)
+        with Engine(model, cache, render=FREEWILLY2.render) as engine:
+            texts.append(answer(engine, prompt, max_tokens=4))
+    assert texts[0] == texts[1]
 
 
 def test_a_prompt_that_does_not_fit_names_both_counts(tiny_gguf: Path, library: Library) -> None:
@@ -165,11 +175,11 @@ def test_a_prompt_longer_than_the_model_knows(tiny_engine: Engine) -> None:
 
 
 def test_an_answer_ends_with_the_context(tiny_engine: Engine) -> None:
-    generation = tiny_engine.generate([5] * 500, sampling=GREEDY)
+    generation = tiny_engine.generate([5] * 500, sampling=letters(100))
     list(generation)
 
-    assert generation.result.finish_reason in ("length", "stop")
-    assert generation.result.prompt_tokens + generation.result.completion_tokens <= 512
+    assert generation.result.finish_reason == "length"
+    assert generation.result.completion_tokens == 12
 
 
 def test_wrong_input_is_an_error_before_anything_is_generated(tiny_engine: Engine) -> None:
@@ -208,19 +218,109 @@ def test_kv_types_and_flash_attention(
         assert "".join(engine.chat(HELLO, sampling=GREEDY, max_tokens=8))
 
 
-def test_the_context_grows_with_the_prompts(tmp_path: Path, library: Library) -> None:
+@pytest.fixture
+def long_engine(tmp_path: Path, library: Library) -> Iterator[Engine]:
+    """A model trained on 16384 tokens, whose context starts at 4096."""
     shape = tiny_llama.Shape(max_position_embeddings=16384)
     path = tiny_llama.write_gguf(tmp_path / "long.gguf", shape)
-    with open_model(str(path), library=library, options=_raw()).engine as engine:
-        assert engine.n_ctx == 4096
-        answer(engine, [5] * 10, max_tokens=1)
-        assert engine.n_ctx == 4096
-        answer(engine, [5] * 5000, max_tokens=1)
-        assert 5000 < engine.n_ctx < 16384
+    options = EngineOptions(prompt_format="freewilly2")
+    with open_model(str(path), options, library=library).engine as engine:
+        yield engine
 
 
-def _raw() -> EngineOptions:
-    return EngineOptions(prompt_format="freewilly2")
+def test_a_growing_context_evaluates_nothing_again(long_engine: Engine) -> None:
+    prompt = [1, *(3 + i % 200 for i in range(3900))]
+    sizes, reused = [], []
+    for _ in range(4):
+        generation = long_engine.generate(prompt, sampling=GREEDY, max_tokens=1)
+        list(generation)
+        sizes.append(long_engine.cache.n_ctx)
+        reused.append(generation.result.reused_tokens)
+        prompt = [*prompt, *([7] * 300)]
+
+    assert sizes == [4096, 8192, 8192, 8192]
+    assert reused == [0, 3901, 4201, 4501]
+
+
+def test_an_answer_outgrows_its_context(long_engine: Engine) -> None:
+    generation = long_engine.generate([5] * 3000, sampling=letters(1200))
+    text = "".join(generation)
+
+    assert text == "a" * 1200
+    assert generation.result.finish_reason == "stop"
+    assert long_engine.cache.n_ctx == 8192
+
+
+def test_growth_changes_no_answer(tiny_gguf: Path) -> None:
+    prompt, texts = [1, *(3 + i % 200 for i in range(250))], []
+    for n_first in (256, 512):
+        model = llama.Model(tiny_gguf, llama.LoadOptions())
+        options = llama.ContextOptions(n_ctx=n_first, n_threads=1)
+        cache = KVCache(model, options, lambda: False)
+        cache.limit = 512
+        with Engine(model, cache, render=FREEWILLY2.render) as engine:
+            texts.append(answer(engine, prompt, max_tokens=40))
+            assert cache.n_ctx == 512
+    assert texts[0] == texts[1]
+
+
+def test_an_answer_ends_where_the_memory_does(tiny_gguf: Path) -> None:
+    def refuse(n_ctx: int) -> None:
+        raise DoesNotFit(f"{n_ctx} tokens are too many")
+
+    model = llama.Model(tiny_gguf, llama.LoadOptions())
+    cache = KVCache(model, llama.ContextOptions(n_ctx=256, n_threads=1), lambda: False, refuse)
+    cache.limit = 512
+    with Engine(model, cache, render=FREEWILLY2.render) as engine:
+        generation = engine.generate([5] * 250, sampling=letters(100))
+        list(generation)
+        assert generation.result.finish_reason == "length"
+        with pytest.raises(DoesNotFit):
+            engine.generate([5] * 300)
+
+
+def test_a_prompt_that_does_not_fit_leaves_the_cache(tiny_engine: Engine) -> None:
+    prompt = tiny_engine.prompt_tokens(HELLO)
+    answer(tiny_engine, prompt, max_tokens=1)
+    with pytest.raises(PromptTooLong):
+        tiny_engine.generate([5] * 600)
+
+    again = tiny_engine.generate(prompt, sampling=GREEDY, max_tokens=1)
+    list(again)
+
+    assert again.result.reused_tokens == len(prompt) - 1
+
+
+def test_a_closed_engine_says_so(tiny_gguf: Path, library: Library) -> None:
+    engine = open_model(str(tiny_gguf), library=library).engine
+    prompt = engine.prompt_tokens(HELLO)
+    engine.close()
+    engine.close()
+
+    with pytest.raises(RuntimeError, match="closed"):
+        engine.generate(prompt)
+    with pytest.raises(RuntimeError, match="closed"):
+        engine.prompt_tokens([Message("user", "something new")])
+
+
+def test_the_readers_time_is_not_the_decoders(tiny_engine: Engine) -> None:
+    generation = tiny_engine.chat(HELLO, sampling=GREEDY, max_tokens=10)
+    for _ in generation:
+        time.sleep(0.02)
+
+    assert generation.result.timings.decode_s < 0.1
+
+
+def test_an_exception_in_an_abort_question_comes_out(tiny_gguf: Path) -> None:
+    def fail() -> bool:
+        raise TimeoutError("too late")
+
+    model = llama.Model(tiny_gguf, llama.LoadOptions())
+    context = llama.Context(model, llama.ContextOptions(n_ctx=256, n_threads=1), fail)
+    with pytest.raises(TimeoutError, match="too late"):
+        context.decode([1, 2, 3])
+    context.close()
+    model.close()
 
 
 def test_the_result_is_there_only_at_the_end(tiny_engine: Engine) -> None:

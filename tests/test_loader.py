@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import fwlocal
+from fwlocal import llama
 from fwlocal.errors import BadModelFile, DoesNotFit, Interrupted, RegistryError, UsageError
 from fwlocal.interrupts import Interrupt
-from fwlocal.loader import EngineOptions, Library, default_sampling, open_model
+from fwlocal.loader import EngineOptions, Library, default_sampling, load, open_file, open_model
 from fwlocal.registry import load_registry
 from fwlocal.store import Store
 from tests import tiny_llama
@@ -61,11 +63,51 @@ def test_contexts_outside_what_the_model_knows(
         open_model(str(tiny_gguf), EngineOptions(n_ctx=n_ctx), library=library)
 
 
-@pytest.mark.parametrize(("n_ctx", "holds"), [(256, 256), (512, 512), (0, 512), (None, 512)])
+@pytest.mark.parametrize(
+    ("n_ctx", "holds"), [(256, 256), (300, 512), (512, 512), (0, 512), (None, 512)]
+)
 def test_contexts(tiny_gguf: Path, library: Library, n_ctx: int | None, holds: int) -> None:
     with open_model(str(tiny_gguf), EngineOptions(n_ctx=n_ctx), library=library).engine as engine:
         list(engine.generate([5], max_tokens=1))
-        assert engine.n_ctx == holds
+        assert engine.cache.n_ctx == holds
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"kv_type": "q5_0"}, {"flash_attn": "maybe"}, {"n_threads": 0}, {"n_gpu_layers": -7}],
+)
+def test_options_are_checked(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        EngineOptions(**wrong)
+
+
+def test_an_error_of_the_progress_display_comes_out(tiny_gguf: Path, library: Library) -> None:
+    def fail(fraction: float) -> None:
+        raise KeyboardInterrupt
+
+    file, header = open_file(str(tiny_gguf), library)
+    with pytest.raises(KeyboardInterrupt):
+        load(file, header, EngineOptions(), on_progress=fail)
+
+
+def test_a_raw_prompt_needs_no_format(tmp_path: Path, library: Library) -> None:
+    path = tiny_llama.write_gguf(tmp_path / "bare.gguf")
+
+    with open_model(str(path), EngineOptions(raw=True), library=library).engine as engine:
+        generation = engine.generate([5], max_tokens=1)
+        list(generation)
+        assert generation.result.completion_tokens == 1
+        with pytest.raises(UsageError, match="no prompt format"):
+            engine.chat([{"role": "user", "content": "x"}])
+
+
+def test_layers_on_no_gpu_are_told(tiny_gguf: Path, library: Library) -> None:
+    notes: list[str] = []
+    file, header = open_file(str(tiny_gguf), library)
+    load(file, header, EngineOptions(n_gpu_layers=2), notify=notes.append).engine.close()
+
+    has_gpu = any("GPU" in device.kind for device in llama.devices())
+    assert bool(notes) != has_gpu
 
 
 def test_a_quantized_kv_cache_needs_flash_attention() -> None:
@@ -92,9 +134,10 @@ def test_a_sound_header_that_llama_cpp_refuses(tmp_path: Path, library: Library)
 def test_a_load_can_be_stopped(tiny_gguf: Path, library: Library) -> None:
     interrupt = Interrupt()
     interrupt.set(15)
+    file, header = open_file(str(tiny_gguf), library)
 
     with pytest.raises(Interrupted) as caught:
-        open_model(str(tiny_gguf), library=library, interrupt=interrupt)
+        load(file, header, EngineOptions(), interrupt=interrupt)
     assert caught.value.exit_code == 143
 
 

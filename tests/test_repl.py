@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Generator, Sequence
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +14,7 @@ from fwlocal.errors import Interrupted, PromptTooLong
 from fwlocal.interrupts import Interrupt
 from fwlocal.prompts import Message
 from fwlocal.repl.loop import LEAVE_HINT, Chat
-from fwlocal.repl.terminal import inert
+from fwlocal.terminal import inert
 
 Steps = Callable[[], None]
 
@@ -21,12 +22,16 @@ Steps = Callable[[], None]
 class FakeEngine:
     """Answers "answer N" to the Nth message; ``during`` runs in the middle of each answer."""
 
-    n_ctx = 100
-
     def __init__(
-        self, during: Steps = lambda: None, *, finish: FinishReason = "stop", pieces: int = 2
+        self,
+        during: Steps = lambda: None,
+        *,
+        finish: FinishReason = "stop",
+        first: str = "answer ",
     ) -> None:
+        self.first = first
         self.interrupt = Interrupt()
+        self.cache = SimpleNamespace(limit=100)
         self.during = during
         self.finish = finish
         self.asked: list[list[Message]] = []
@@ -39,7 +44,7 @@ class FakeEngine:
         return Generation(self.steps(len(self.asked)))
 
     def steps(self, number: int) -> Generator[str, None, Result]:
-        said = ["answer "]
+        said = [self.first]
         yield said[0]
         self.during()
         if not self.interrupt.is_set():
@@ -132,6 +137,13 @@ def test_ctrl_c_stops_the_answer_and_keeps_what_was_said() -> None:
     assert session.said == "answer \n"
     assert session.notes == ["(stopped)"]
     assert session.chat.conversation.turns[-1] == Message("assistant", "answer")
+
+
+def test_a_message_stopped_before_any_answer_is_taken_back() -> None:
+    engine = FakeEngine(during=lambda: signal.raise_signal(signal.SIGINT), first="")
+    session = Session("hello", "again", engine=engine).run()
+
+    assert session.engine.asked[1] == [Message("system", "be kind"), Message("user", "again")]
 
 
 def test_a_second_ctrl_c_does_not_end_the_program() -> None:

@@ -88,9 +88,14 @@ _GGUF_NAMES = {
 
 
 def write_gguf(
-    path: Path, shape: Shape | None = None, *, seed: int = 0, template: str | None = None
+    path: Path,
+    shape: Shape | None = None,
+    *,
+    seed: int = 0,
+    template: str | None = None,
+    extra_tokens: tuple[tuple[str, float, int], ...] = (),
 ) -> Path:
-    """The checkpoint as a GGUF that llama.cpp loads."""
+    """The checkpoint as a GGUF that llama.cpp loads; one with extra tokens for its vocabulary."""
     shape = shape or Shape()
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("tiny")
@@ -103,7 +108,7 @@ def write_gguf(
     writer.add_layer_norm_rms_eps(shape.rms_norm_eps)
     writer.add_rope_freq_base(shape.rope_theta)
     writer.add_rope_dimension_count(shape.head_dim)
-    tokens = vocabulary()
+    tokens = [*vocabulary(), *extra_tokens]
     writer.add_tokenizer_model("llama")
     writer.add_token_list([text for text, _, _ in tokens])
     writer.add_token_scores([score for _, score, _ in tokens])

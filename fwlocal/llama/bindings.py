@@ -9,11 +9,12 @@ import re
 import sys
 import types
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from fwlocal.errors import FwlocalError
 
-LOG_ERROR, LOG_CONTINUED = 4, 5  # ggml_log_level
+LOG_WARN, LOG_ERROR, LOG_CONTINUED = 3, 4, 5  # ggml_log_level
 
 
 def _import_bindings() -> Any:
@@ -40,9 +41,32 @@ try:
     lib: Any = _import_bindings()
 except (ImportError, OSError, RuntimeError, AttributeError) as error:
     raise FwlocalError(
-        f"llama-cpp-python cannot be loaded ({error}); install it again: "
-        "pip install --force-reinstall --no-cache-dir llama-cpp-python"
+        f"llama-cpp-python cannot be loaded ({error}); `fwlocal doctor` says how to install it"
     ) from error
+
+
+class Asked:
+    """A Python function that native code asks. ctypes would print and forget an exception in it;
+    this keeps it, answers ``failed``, and raises it when the native call is over."""
+
+    def __init__(self, function: Callable[..., bool]) -> None:
+        self._function = function
+        self._failure: BaseException | None = None
+
+    def __call__(self, *arguments: Any, failed: bool) -> bool:
+        if self._failure is not None:
+            return failed
+        try:
+            return self._function(*arguments)
+        except BaseException as failure:
+            self._failure = failure
+            return failed
+
+    def raise_failure(self) -> None:
+        """Raise what was kept, once."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
 
 class _Log:
@@ -51,6 +75,7 @@ class _Log:
     def __init__(self) -> None:
         self.verbose = False
         self.errors: deque[str] = deque(maxlen=8)
+        self.warnings: deque[str] = deque(maxlen=8)
         self._level = 0
         self._callback = lib.llama_log_callback(self._receive)
         self.attach()
@@ -64,8 +89,14 @@ class _Log:
         line = text.decode("utf-8", "replace")
         if self.verbose:
             sys.stderr.write(line)
-        if self._level == LOG_ERROR and line.strip():
-            self.errors.append(line.strip())
+        kept = {LOG_WARN: self.warnings, LOG_ERROR: self.errors}.get(self._level)
+        if kept is not None and line.strip():
+            kept.append(line.strip())
+
+    def clear(self) -> None:
+        """Forget the lines so far, before a call whose own lines will matter."""
+        self.errors.clear()
+        self.warnings.clear()
 
     def last_error(self) -> str:
         """The newest error line without the C++ function it came from, for a message."""

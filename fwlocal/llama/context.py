@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fwlocal.errors import DoesNotFit, FwlocalError
-from fwlocal.llama.bindings import lib, log
+from fwlocal.llama.bindings import Asked, lib, log
 from fwlocal.llama.model import Model
 
 ABORTED = 2  # llama_decode: the abort callback said stop
@@ -45,16 +46,19 @@ class Context:
         params.flash_attn_type = FLASH_ATTENTION[options.flash_attn]
         params.type_k = params.type_v = KV_TYPES[options.kv_type]
         params.no_perf = True
-        log.errors.clear()
-        self._handle = lib.llama_init_from_model(model._handle, params)
-        if not self._handle:
+        log.clear()
+        handle = lib.llama_init_from_model(model.handle, params)
+        if not handle:
             raise _context_error(options)
-        self._memory = lib.llama_get_memory(self._handle)
-        self._should_stop = should_stop
-        self._keyboard_interrupt = False
-        self._stop = lib.ggml_abort_callback(self._ask_stop)
+        self._model = model  # it must not be freed before the context
+        self._open = weakref.finalize(self, lib.llama_free, handle)
+        self._pointer = handle
+        self._memory = lib.llama_get_memory(handle)
+        self._asked = Asked(should_stop)
+        asked = self._asked
+        self._stop = lib.ggml_abort_callback(lambda _: asked(failed=True))
         self._never = lib.ggml_abort_callback()
-        self.n_ctx: int = lib.llama_n_ctx(self._handle)
+        self.n_ctx: int = lib.llama_n_ctx(self.handle)
         self.n_batch: int = params.n_batch
         self._token = (ctypes.c_int32 * 1)()
         self._one = lib.llama_batch_get_one(self._token, 1)
@@ -62,9 +66,14 @@ class Context:
 
     def close(self) -> None:
         """Free the cache."""
-        if self._handle:
-            lib.llama_free(self._handle)
-            self._handle = None
+        self._open()
+
+    @property
+    def handle(self) -> Any:
+        """The ``llama_context *``; RuntimeError once closed."""
+        if not self._open.alive:
+            raise RuntimeError("the context is closed")
+        return self._pointer
 
     def decode(self, tokens: Sequence[int]) -> bool:
         """Evaluate at most n_batch tokens behind what is cached; False when it was stopped."""
@@ -82,24 +91,15 @@ class Context:
         """Asking Python on every graph node costs a token 5 % of its time, a batch nothing."""
         if stoppable != self._stoppable:
             callback = self._stop if stoppable else self._never
-            lib.llama_set_abort_callback(self._handle, callback, None)
+            lib.llama_set_abort_callback(self.handle, callback, None)
             self._stoppable = stoppable
 
     def _run(self, batch: Any) -> bool:
-        status = lib.llama_decode(self._handle, batch)
-        if self._keyboard_interrupt:
-            self._keyboard_interrupt = False
-            raise KeyboardInterrupt
+        status = lib.llama_decode(self.handle, batch)
+        self._asked.raise_failure()
         if status not in (0, ABORTED):
             raise FwlocalError(f"llama.cpp could not evaluate ({status}): {log.last_error()}")
         return bool(status == 0)
-
-    def _ask_stop(self, _: object) -> bool:
-        try:
-            return self._should_stop()
-        except KeyboardInterrupt:  # ctypes would swallow it; decode() raises it instead
-            self._keyboard_interrupt = True
-            return True
 
     def cached(self) -> int:
         """How many positions the cache holds."""
@@ -113,9 +113,23 @@ class Context:
         lib.llama_memory_clear(self._memory, True)
         return False
 
+    def state(self) -> Any:
+        """The cache as bytes, for a context of another size."""
+        size = lib.llama_state_seq_get_size(self.handle, 0)
+        data = (ctypes.c_uint8 * size)()
+        lib.llama_state_seq_get_data(self.handle, data, size, 0)
+        return data
+
+    def restore(self, state: Any) -> bool:
+        """Take over another context's ``state``; False, and empty, if it cannot."""
+        if lib.llama_state_seq_set_data(self.handle, state, len(state), 0):
+            return True
+        lib.llama_memory_clear(self._memory, True)
+        return False
+
     def synchronize(self) -> None:
         """Wait until the device has finished what was decoded."""
-        lib.llama_synchronize(self._handle)
+        lib.llama_synchronize(self.handle)
 
 
 def _context_error(options: ContextOptions) -> FwlocalError:
@@ -124,4 +138,7 @@ def _context_error(options: ContextOptions) -> FwlocalError:
             f"not enough memory for a context of {options.n_ctx} tokens "
             f"({log.last_error()}); take a smaller --n-ctx or --kv-type q8_0"
         )
-    return FwlocalError(f"llama.cpp cannot create the context: {log.last_error()}")
+    return FwlocalError(
+        f"llama.cpp cannot create the context: {log.last_error()}; try --kv-type f16 and "
+        "--flash-attn auto"
+    )

@@ -49,7 +49,7 @@ def template_renderer(template: str, *, bos: str, eos: str) -> Callable[[list[Tu
     def render(turns: list[Turn]) -> str:
         try:
             return str(formatter(messages=turns).prompt)
-        except (jinja2.TemplateError, ValueError, TypeError) as error:
+        except Exception as error:  # a template may do anything
             raise UsageError(
                 f"the chat template in the file refuses these messages ({error}); "
                 'try --system "" or name a --prompt-format'

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fwlocal.errors import BadModelFile, DoesNotFit, FwlocalError
-from fwlocal.llama.bindings import lib, log
+from fwlocal.llama.bindings import Asked, lib, log
 
 # (mmap, mlock) -> llama_load_mode
 _LOAD_MODES: Mapping[tuple[bool, bool], int] = {
@@ -47,16 +50,21 @@ class Model:
         params.n_gpu_layers = options.n_gpu_layers
         params.load_mode = _LOAD_MODES[options.mmap, options.mlock]
         params.vocab_only = options.vocab_only
-        progress = lib.llama_progress_callback(lambda fraction, _: on_progress(fraction))
+        asked = Asked(on_progress)
+        progress = lib.llama_progress_callback(lambda fraction, _: asked(fraction, failed=False))
         params.progress_callback = progress
-        log.errors.clear()
-        self._handle = lib.llama_model_load_from_file(str(path).encode("utf-8"), params)
-        if not self._handle:
+        log.clear()
+        handle = lib.llama_model_load_from_file(_native_path(path), params)
+        asked.raise_failure()
+        if not handle:
             raise _load_error(path)
-        self._vocab = lib.llama_model_get_vocab(self._handle)
+        self._open = weakref.finalize(self, lib.llama_model_free, handle)
+        self._pointer = handle
+        self.warnings = tuple(log.warnings)
+        self._vocab = lib.llama_model_get_vocab(handle)
         self._pieces: dict[int, bytes] = {}
         self._eog: dict[int, bool] = {}
-        self.n_ctx_train: int = lib.llama_model_n_ctx_train(self._handle)
+        self.n_ctx_train: int = lib.llama_model_n_ctx_train(self._pointer)
         self.n_vocab: int = lib.llama_vocab_n_tokens(self._vocab)
         self.bos: int = lib.llama_vocab_bos(self._vocab)
         self.eos: int = lib.llama_vocab_eos(self._vocab)
@@ -64,19 +72,29 @@ class Model:
 
     def close(self) -> None:
         """Free the weights; contexts must be closed before."""
-        if self._handle:
-            lib.llama_model_free(self._handle)
-            self._handle = None
+        self._open()
+
+    @property
+    def handle(self) -> Any:
+        """The ``llama_model *``; RuntimeError once closed."""
+        if not self._open.alive:
+            raise RuntimeError("the model is closed")
+        return self._pointer
+
+    @property
+    def vocab(self) -> Any:
+        """The ``llama_vocab *``; RuntimeError once closed."""
+        return self._vocab if self.handle else None
 
     def is_eog(self, token: int) -> bool:
         """Whether ``token`` ends an answer (EOS, EOT and their like)."""
         if token not in self._eog:
-            self._eog[token] = lib.llama_vocab_is_eog(self._vocab, token)
+            self._eog[token] = lib.llama_vocab_is_eog(self.vocab, token)
         return self._eog[token]
 
     def is_control(self, token: int) -> bool:
         """Whether ``token`` is a control token, which a user's text must never become."""
-        return bool(lib.llama_vocab_is_control(self._vocab, token))
+        return bool(lib.llama_vocab_is_control(self.vocab, token))
 
     def piece(self, token: int) -> bytes:
         """The bytes that ``token`` adds to the text; none for a control token."""
@@ -93,7 +111,7 @@ class Model:
         size = 64
         while True:
             buffer = ctypes.create_string_buffer(size)
-            length = lib.llama_token_to_piece(self._vocab, token, buffer, size, 0, special)
+            length = lib.llama_token_to_piece(self.vocab, token, buffer, size, 0, special)
             if length >= 0:
                 return buffer.raw[:length]
             size = -length
@@ -103,14 +121,19 @@ class Model:
         data = text.encode("utf-8", "replace")
         room = len(data) + 8
         ids = (ctypes.c_int32 * room)()
-        count = lib.llama_tokenize(self._vocab, data, len(data), ids, room, False, special)
+        count = lib.llama_tokenize(self.vocab, data, len(data), ids, room, False, special)
         if count < 0:
             raise FwlocalError(f"llama.cpp could not tokenize a text of {len(data)} bytes")
         return ids[:count]
 
     def attributes(self, token: int) -> int:
         """The ``llama_token_attr`` flags of ``token``."""
-        return int(lib.llama_vocab_get_attr(self._vocab, token))
+        return int(lib.llama_vocab_get_attr(self.vocab, token))
+
+
+def _native_path(path: Path) -> bytes:
+    """A path as llama.cpp takes it: the file system's bytes, on Windows UTF-8."""
+    return str(path).encode("utf-8") if os.name == "nt" else os.fsencode(path)
 
 
 def _load_error(path: Path) -> FwlocalError:

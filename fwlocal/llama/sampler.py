@@ -6,11 +6,12 @@ import contextlib
 import ctypes
 import os
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from fwlocal.errors import BadGrammar
-from fwlocal.llama.bindings import lib
+from fwlocal.llama.bindings import lib, log
 from fwlocal.llama.context import Context
 from fwlocal.llama.model import Model
 
@@ -38,18 +39,13 @@ class Sampler:
         self, model: Model, stages: Sequence[tuple[str, Sequence[float]]], grammar: str | None
     ) -> None:
         self._model = model
-        self._chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
         self._grammar = None if grammar is None else _init_grammar(model, grammar)
+        self._chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
+        for sampler in filter(None, (self._grammar, self._chain)):
+            weakref.finalize(self, lib.llama_sampler_free, sampler)
         for name, arguments in stages:
             sampler = _SAMPLERS[name](model.n_vocab, *arguments)
             lib.llama_sampler_chain_add(self._chain, sampler)
-
-    def close(self) -> None:
-        """Free the chain."""
-        for sampler in (self._chain, self._grammar):
-            if sampler:
-                lib.llama_sampler_free(sampler)
-        self._chain = self._grammar = None
 
     def remember(self, tokens: Sequence[int]) -> None:
         """Count ``tokens`` as said already, for the penalties; the grammar does not see them."""
@@ -59,7 +55,7 @@ class Sampler:
     def sample(self, context: Context) -> int:
         """Choose the token that follows the last one decoded, and remember it."""
         if self._grammar is None:
-            return int(lib.llama_sampler_sample(self._chain, context._handle, -1))
+            return int(lib.llama_sampler_sample(self._chain, context.handle, -1))
         token = self._choose(context, constrained=False)
         if not self._allows(token):
             token = self._choose(context, constrained=True)
@@ -74,7 +70,7 @@ class Sampler:
         import numpy as np
 
         n_vocab = self._model.n_vocab
-        logits = lib.llama_get_logits_ith(context._handle, -1)
+        logits = lib.llama_get_logits_ith(context.handle, -1)
         data = np.zeros(n_vocab, dtype=[("id", "i4"), ("logit", "f4"), ("p", "f4")])
         data["id"] = np.arange(n_vocab)
         data["logit"] = np.ctypeslib.as_array(logits, (n_vocab,))
@@ -93,13 +89,14 @@ class Sampler:
 
 
 def _init_grammar(model: Model, grammar: str) -> Any:
-    with _captured_stderr() as captured:  # the grammar parser does not use the log
-        sampler = lib.llama_sampler_init_grammar(model._vocab, grammar.encode("utf-8"), b"root")
+    log.clear()
+    with _captured_stderr() as captured:  # the grammar's parser does not use the log
+        sampler = lib.llama_sampler_init_grammar(model.vocab, grammar.encode("utf-8"), b"root")
         captured.seek(0)
         said = captured.read().decode("utf-8", "replace").splitlines()
     if not sampler:
-        reason = said[0].partition("error parsing grammar: ")[2] if said else ""
-        raise BadGrammar(f"the grammar is no valid GBNF: {reason or 'it has no root rule'}")
+        reason = said[0].rpartition("error parsing grammar: ")[2] if said else log.last_error()
+        raise BadGrammar(f"the grammar is no valid GBNF: {reason}")
     return sampler
 
 

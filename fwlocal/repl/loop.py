@@ -15,7 +15,7 @@ from fwlocal.engine import Engine
 from fwlocal.errors import FwlocalError, Interrupted
 from fwlocal.interrupts import catching
 from fwlocal.repl.commands import find
-from fwlocal.repl.terminal import inert
+from fwlocal.terminal import inert
 
 LEAVE_HINT = "(Ctrl-D or /exit leaves)"
 
@@ -75,7 +75,10 @@ class Chat:
             self.conversation.take_back()
             raise
         self.say("\n")
-        self.conversation.answered(generation.result)
+        if generation.result.text:
+            self.conversation.answered(generation.result)
+        else:
+            self.conversation.take_back()
         self._explain_end(generation.result)
         if interrupt.signal == signal.SIGTERM:
             raise Interrupted("terminated", exit_code=interrupt.exit_code)
@@ -84,5 +87,5 @@ class Chat:
         if result.finish_reason == "interrupt":
             self.note("(stopped)")
         elif result.finish_reason == "length":
-            full = result.prompt_tokens + result.completion_tokens >= self.engine.n_ctx
+            full = result.prompt_tokens + result.completion_tokens >= self.engine.cache.limit
             self.note("(cut: the context is full; /reset starts anew)" if full else "(cut)")

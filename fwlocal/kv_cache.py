@@ -1,0 +1,152 @@
+"""The KV cache: which tokens it holds, how much of a new prompt they are, and how it grows.
+
+What is in it is never evaluated again, also not when it outgrows its context: its state moves into
+the larger one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from fwlocal import llama
+from fwlocal.errors import PromptTooLong
+from fwlocal.offload import default_n_ctx
+
+
+def _any_size(n_ctx: int) -> None:
+    pass
+
+
+class KVCache:
+    """A llama.cpp context and the tokens whose keys and values it holds.
+
+    ``options.n_ctx`` 0 lets it grow up to what the model was trained on. ``check_n_ctx`` raises
+    DoesNotFit for a size that the machine cannot hold; ``should_stop`` ends long evaluations.
+    """
+
+    def __init__(
+        self,
+        model: llama.Model,
+        options: llama.ContextOptions,
+        should_stop: Callable[[], bool],
+        check_n_ctx: Callable[[int], None] = _any_size,
+    ) -> None:
+        self.tokens: list[int] = []
+        self.limit = options.n_ctx or model.n_ctx_train or default_n_ctx(0)
+        self._model = model
+        self._options = options
+        self._should_stop = should_stop
+        self._check_n_ctx = check_n_ctx
+        self._context: llama.Context | None = None
+
+    @property
+    def n_ctx(self) -> int:
+        """Tokens that the context holds now, or will hold at first."""
+        if self._context is not None:
+            return self._context.n_ctx
+        return self._options.n_ctx or default_n_ctx(self._model.n_ctx_train)
+
+    @property
+    def context(self) -> llama.Context:
+        """The context; RuntimeError before ``make_room``."""
+        if self._context is None:
+            raise RuntimeError("the KV cache has no context yet")
+        return self._context
+
+    def make_room(self, n_prompt: int, n_answer: int) -> None:
+        """Make or grow the context for a prompt, and if it may grow for an answer too.
+
+        Raises PromptTooLong, and leaves what is cached as it is.
+        """
+        if n_prompt >= self.limit:
+            raise PromptTooLong(self._too_long(n_prompt))
+        if self._context is None:
+            wanted = default_n_ctx(self._model.n_ctx_train, n_prompt + n_answer)
+            self._open(self._options.n_ctx or wanted)
+        elif n_prompt >= self.n_ctx:
+            self._grow(n_prompt + n_answer)
+
+    def keep_common(self, prompt: Sequence[int]) -> int:
+        """Drop what is not the beginning of ``prompt``; how many of its tokens need no evaluation.
+
+        The last one always does: its logits choose the next token.
+        """
+        shared = min(_common_prefix(self.tokens, prompt), len(prompt) - 1)
+        return self._truncate(shared)
+
+    def evaluate(self, tokens: Sequence[int]) -> bool:
+        """Add ``tokens``, a batch at a time; False when it was stopped on the way."""
+        context = self.context
+        for start in range(0, len(tokens), context.n_batch):
+            batch = tokens[start : start + context.n_batch]
+            if self._should_stop():
+                return False
+            if not context.decode(batch):
+                # Whole micro-batches of it may have been evaluated; they are of use next time.
+                self.tokens += batch[: context.cached() - len(self.tokens)]
+                return False
+            self.tokens += batch
+        return True
+
+    def evaluate_one(self, token: int) -> None:
+        """Add one token, growing when the context is full. Raises DoesNotFit when it cannot."""
+        if len(self.tokens) >= self.n_ctx:
+            self._grow(len(self.tokens) + 1)
+        self.context.decode_one(token)
+        self.tokens.append(token)
+
+    def clear(self) -> None:
+        """Forget everything; the context stays."""
+        if self._context is not None:
+            self._truncate(0)
+
+    def close(self) -> None:
+        """Free the context."""
+        if self._context is not None:
+            self._context.close()
+        self._context, self.tokens = None, []
+
+    def _open(self, n_ctx: int) -> None:
+        options = replace(self._options, n_ctx=n_ctx)
+        self._context = llama.Context(self._model, options, self._should_stop)
+
+    def _grow(self, n_wanted: int) -> None:
+        """Move the cache into a context of at least twice the size, within the limit."""
+        wanted = max(default_n_ctx(self.limit, n_wanted), 2 * self.n_ctx)
+        n_ctx = min(wanted, self.limit)
+        self._check_n_ctx(n_ctx)
+        tokens, state = self.tokens, self.context.state()
+        self.close()
+        self._open(n_ctx)
+        if self.context.restore(state):
+            self.tokens = tokens
+        else:
+            self.evaluate(tokens)
+
+    def _truncate(self, n_tokens: int) -> int:
+        """Cut down to the first ``n_tokens``; how many could really be kept."""
+        # The context's own count is the truth, also after an exception between two steps.
+        if self.context.cached() > n_tokens and not self.context.truncate(n_tokens):
+            n_tokens = 0
+        del self.tokens[n_tokens:]
+        return n_tokens
+
+    def _too_long(self, n_prompt: int) -> str:
+        trained = self._model.n_ctx_train
+        hint = (
+            f"--n-ctx {trained} would hold it"
+            if n_prompt < trained
+            else f"the model was trained on {trained} tokens; shorten it"
+        )
+        return f"the prompt has {n_prompt} tokens and the context holds {self.limit}; {hint}"
+
+
+def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    length = 0
+    for a, b in zip(left, right, strict=False):
+        if a != b:
+            break
+        length += 1
+    return length
