@@ -112,10 +112,11 @@ def prompt(
 ) -> None:
     """Show the exact prompt that TEXT becomes."""
     from fwlocal import preview
+    from fwlocal.loader import Library
 
-    message = _read_prompt(text)
-    rendered = preview.render(_model_name(model), message, system, prompt_format, _notify)
-    sys.stdout.write(rendered.token_lines() if tokens else rendered.text)
+    question = preview.Question(_model_name(model), _read_prompt(text), system, prompt_format)
+    show = preview.token_lines if tokens else preview.prompt_text
+    sys.stdout.write(show(question, Library.default(), _notify))
 
 
 @cli.command()

@@ -2,47 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fwlocal import llama
 from fwlocal.conversation import Conversation
 from fwlocal.encoding import encode
 from fwlocal.loader import Library, choose_format, open_file, renderer
-from fwlocal.prompts import GGUF_FORMAT, Segment, text_of
+from fwlocal.prompts import FORMATS, text_of
 
 
 @dataclass(frozen=True)
-class Rendered:
-    """A prompt, and the vocabulary to cut it with."""
+class Question:
+    """What is asked of which model; ``system`` None is the model's own, ``prompt_format`` too."""
 
-    segments: Sequence[Segment]
-    model: llama.Model
+    model: str
+    text: str
+    system: str | None
+    prompt_format: str | None
 
-    @property
-    def text(self) -> str:
-        """The prompt itself."""
-        return text_of(self.segments)
-
-    def token_lines(self) -> str:
-        """One token per line: its id and its piece."""
-        ids = encode(self.model, self.segments)
-        return "".join(f"{token:>7}  {self.model.spelling(token)!r}\n" for token in ids)
+    def conversation(self, own_system: str | None) -> Conversation:
+        """The conversation that the question opens."""
+        conversation = Conversation(own_system if self.system is None else self.system)
+        conversation.ask(self.text)
+        return conversation
 
 
-def render(
-    model: str,
-    text: str,
-    system: str | None,
-    prompt_format: str | None,
-    notify: Callable[[str], None],
-) -> Rendered:
-    """``text`` as the first message of a conversation with ``model``; only its vocabulary is
-    loaded."""
-    file, header = open_file(model, Library.default(), notify)
-    chosen = choose_format(file, header, prompt_format)
+def prompt_text(question: Question, library: Library, notify: Callable[[str], None]) -> str:
+    """The prompt. A known model in a known format need not be on this disk for it."""
+    spec = library.registry.models.get(question.model.partition(":")[0])
+    if spec is not None:
+        known = FORMATS.get(question.prompt_format or spec.prompt_format)
+        if known is not None:
+            return text_of(known.render(question.conversation(spec.system).messages))
+    text, _ = _from_file(question, library, notify)
+    return text
+
+
+def token_lines(question: Question, library: Library, notify: Callable[[str], None]) -> str:
+    """The prompt's tokens, one a line: its id and its piece."""
+    _, lines = _from_file(question, library, notify)
+    return lines
+
+
+def _from_file(
+    question: Question, library: Library, notify: Callable[[str], None]
+) -> tuple[str, str]:
+    """The prompt and its token lines, with the vocabulary of the model's file."""
+    file, header = open_file(question.model, library, notify)
+    chosen = choose_format(file, header, question.prompt_format)
+    own_system = file.spec.system if file.spec and chosen in FORMATS else None
     vocabulary = llama.Model(file.path, llama.LoadOptions(vocab_only=True))
-    own = file.spec.system if file.spec and chosen != GGUF_FORMAT else None
-    conversation = Conversation(own if system is None else system)
-    conversation.ask(text)
-    return Rendered(renderer(chosen, header, vocabulary)(conversation.messages), vocabulary)
+    segments = renderer(chosen, header, vocabulary)(question.conversation(own_system).messages)
+    ids = encode(vocabulary, segments)
+    lines = "".join(f"{token:>7}  {vocabulary.spelling(token)!r}\n" for token in ids)
+    return text_of(segments), lines

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -41,6 +44,13 @@ def test_stdin_is_appended(fwlocal: Run, tiny_gguf: Path) -> None:
     )
 
     assert done.stdout == "### User:\nSum up\n\né\n\n### Assistant:\n"
+
+
+def test_a_known_models_prompt_needs_no_file(fwlocal: Run) -> None:
+    done = fwlocal("prompt", "-m", "freewilly1", "hi")
+
+    assert done.stdout.startswith("Below is an instruction that describes a task")
+    assert "### Instruction:\nYou are Free Willy" in done.stdout
 
 
 def test_system_text_can_be_set_and_left_out(fwlocal: Run, tiny_gguf: Path) -> None:
@@ -194,6 +204,32 @@ def test_no_network(fwlocal: Run) -> None:
     assert done.returncode == 4
     assert "check the network" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("signum", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_fetch(
+    home: Path, tmp_path: Path, signum: signal.Signals, exit_code: int
+) -> None:
+    slow_pip = tmp_path / "slow" / "pip"
+    slow_pip.mkdir(parents=True)
+    (slow_pip / "__init__.py").touch()
+    (slow_pip / "__main__.py").write_text("import time; time.sleep(60)")
+    paths = [str(slow_pip.parent), os.environ["PYTHONPATH"]]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fwlocal", "run", "x"],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    )
+    assert process.stderr is not None
+    assert b"fetching" in process.stderr.readline()
+    time.sleep(0.5)  # until pip runs
+    process.send_signal(signum)
+
+    assert process.wait(10) == exit_code
+    assert b"Traceback" not in process.stderr.read()
+    assert list(home.rglob("*.gguf")) == list(home.rglob(".fetch-*")) == []
+    process.stderr.close()
 
 
 def test_a_store_that_cannot_be_written(fwlocal: Run, tmp_path: Path) -> None:
