@@ -135,16 +135,10 @@ def load(
     load_s = time.perf_counter() - started
     for line in _unheeded(options, native, devices):
         notify(line)
-    context = llama.ContextOptions(
-        n_ctx=n_ctx,
-        n_threads=options.n_threads or hardware.physical_cores(),
-        flash_attn=options.flash_attn,
-        kv_type=options.kv_type,
-    )
     known = FORMATS.get(prompt_format or "")
     engine = Engine(
         native,
-        KVCache(native, context, interrupt.is_set, check_n_ctx),
+        KVCache(native, _context_options(options, n_ctx), interrupt.is_set, check_n_ctx),
         render=renderer(prompt_format, header, native),
         stop=known.stop if known else (),
         system=file.spec.system if file.spec and known else None,
@@ -172,6 +166,15 @@ def _load_weights(
         if interrupt.is_set():
             raise Interrupted(exit_code=interrupt.exit_code) from None
         raise
+
+
+def _context_options(options: EngineOptions, n_ctx: int) -> llama.ContextOptions:
+    return llama.ContextOptions(
+        n_ctx=n_ctx,
+        n_threads=options.n_threads or hardware.physical_cores(),
+        flash_attn=options.flash_attn,
+        kv_type=options.kv_type,
+    )
 
 
 def _unheeded(

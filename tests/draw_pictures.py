@@ -58,7 +58,8 @@ def draw(display: pyte.Screen, title: str, path: Path) -> None:
     while lines and not lines[-1].plain:
         lines.pop()
     console.print(*lines, sep="\n")
-    path.write_text(console.export_svg(title=title), encoding="utf-8")
+    svg = re.sub(r"@font-face \{.*?\}", "", console.export_svg(title=title), flags=re.DOTALL)
+    path.write_text(svg, encoding="utf-8")
 
 
 def _line(display: pyte.Screen, row: int) -> Text:
@@ -77,9 +78,9 @@ def main() -> None:
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     questions = ["What is the capital of France?", "List three fruits.", "/help"]
-    pipe = 'echo "The whale swims in the sea." | fwlocal run "Say it in German" --stats'
+    pipe = 'echo "The sea is blue and deep." | fwlocal run "Say this in other words" --stats'
     draw(screen("fwlocal chat", 24, questions), "fwlocal chat", folder / "chat.svg")
-    draw(screen(pipe, 12), "fwlocal run", folder / "run.svg")
+    draw(screen(pipe, 24), "fwlocal run", folder / "run.svg")
     draw(screen("fwlocal models", 14), "fwlocal models", folder / "models.svg")
 
 
