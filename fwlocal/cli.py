@@ -6,6 +6,8 @@ Nothing heavy is imported before a verb needs it.
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import os
 import signal
 import sys
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from fwlocal import __version__, options
-from fwlocal.errors import FwlocalError, Interrupted, UsageError
+from fwlocal.errors import DoesNotFit, FwlocalError, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from fwlocal.loader import LoadedModel
@@ -139,7 +141,10 @@ def models(as_json: bool) -> None:
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def doctor(as_json: bool) -> None:
-    """Show what this installation and this machine are, and what is wrong (then it exits 1)."""
+    """Check this installation and machine.
+
+    Shows what there is and what is wrong, with the fix; exits 1 if anything is.
+    """
     from fwlocal import doctor as examination
 
     report = examination.examine()
@@ -198,13 +203,15 @@ def _loaded(rest: dict[str, Any]) -> Iterator[LoadedModel]:
 def _read_prompt(argument: str | None, *, raw: bool = False) -> str:
     from fwlocal import oneshot
 
-    piped = None if _is_terminal() else sys.stdin.buffer
-    return oneshot.read_prompt(argument, piped, raw=raw)
+    piped = sys.stdin is not None and not _is_terminal()
+    return oneshot.read_prompt(argument, sys.stdin.buffer if piped else None, raw=raw)
 
 
 def _model_name(model: str | None) -> str:
     from fwlocal.registry import DEFAULT_MODEL
 
+    if model == "":
+        raise UsageError("the model's name is empty; leave -m out for the default")
     return model or DEFAULT_MODEL
 
 
@@ -219,8 +226,8 @@ def _print_json(data: object) -> None:
 
 
 def _is_terminal() -> bool:
-    """Whether nothing is piped in; stdin may also be closed altogether."""
-    return sys.stdin is None or sys.stdin.isatty()
+    """Whether a person types; stdin may also be closed altogether."""
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def _report_abort(message: str) -> NoReturn:
@@ -231,6 +238,8 @@ def _report_abort(message: str) -> NoReturn:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """The program: run a verb, turn every error into one line and an exit code."""
+    if sys.stdout is None:  # closed by the caller
+        sys.stdout = io.StringIO()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # Windows code pages, LANG=C
             stream.reconfigure(encoding="utf-8", errors="replace", newline="\n")
@@ -259,6 +268,10 @@ def _run(arguments: list[str] | None) -> int:
         return _fail(error, error.format_message() + help_line, error.exit_code)
     except FwlocalError as error:
         return _fail(error, str(error), error.exit_code)
+    except OSError as error:
+        where = error.filename or "stdout"
+        code = DoesNotFit.exit_code if error.errno == errno.ENOSPC else 1
+        return _fail(error, f"{where}: {error.strerror or error}", code)
     except Exception as error:
         hint = "a bug in fwlocal; FWLOCAL_DEBUG=1 shows where"
         return _fail(error, f"{type(error).__name__}: {error} ({hint})", 1)

@@ -26,7 +26,7 @@ class Engine:
     """A loaded model, its prompt format and one KV cache; not for use by two threads at once.
 
     ``cache`` is empty and made for ``model``; ``system`` is the model's own system text, for
-    callers who want it.
+    callers who want it; ``sampling`` and ``max_tokens`` hold where a call names none.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class Engine:
         stop: Sequence[str] = (),
         system: str | None = None,
         sampling: SamplingParams | None = None,
+        max_tokens: int | None = None,
         interrupt: Interrupt | None = None,
         load_s: float = 0.0,
     ) -> None:
@@ -46,6 +47,7 @@ class Engine:
         self.stop = tuple(stop)
         self.system = system
         self.sampling = sampling or SamplingParams()
+        self.max_tokens = max_tokens
         self.interrupt = interrupt or Interrupt()
         self.load_s = load_s
         self._render = render
@@ -104,6 +106,7 @@ class Engine:
         It ends at a token that ends an answer, at a ``stop`` string (never shown), after
         ``max_tokens`` or at the end of the context ("length"), or when ``interrupt`` is set.
         """
+        max_tokens = self.max_tokens if max_tokens is None else max_tokens
         if max_tokens is not None and max_tokens < 1:
             raise UsageError(f"max_tokens is {max_tokens}; it must be at least 1")
         if not prompt:

@@ -239,7 +239,9 @@ class _HeaderReader:
     def read_preamble(self) -> int:
         magic = self.buffer[:4]
         if magic != MAGIC:
-            raise BadModelFile(f"{self.path}: no GGUF file (it starts with {magic!r})")
+            raise BadModelFile(
+                f"{self.path}: no GGUF file (it starts with {magic!r}); name a .gguf"
+            )
         self.position = 4
         version = self.number(_U32, "the version")
         if version & 0xFFFF == 0:

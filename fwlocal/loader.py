@@ -143,6 +143,7 @@ def load(
         stop=known.stop if known else (),
         system=file.spec.system if file.spec and known else None,
         sampling=sampling,
+        max_tokens=file.spec.max_tokens if file.spec else None,
         interrupt=interrupt,
         load_s=load_s,
     )

@@ -54,7 +54,7 @@ def read_prompt(argument: str | None, stdin: BinaryIO | None, *, raw: bool = Fal
         piped = piped.replace("\r\n", "\n").rstrip("\n")
     prompt = "\n\n".join(text for text in (given, piped) if text.strip())
     if not prompt:
-        raise UsageError('the prompt is empty; try: fwlocal run "Why is the sky blue?"')
+        raise UsageError("the prompt is empty; give it as an argument or on stdin")
     return prompt
 
 
@@ -72,6 +72,8 @@ def answer(loaded: LoadedModel, request: Request, output: Output) -> int:
             messages = conversation.messages
             generation = engine.chat(messages, sampling=sampling, max_tokens=limit)
         result = write_answer(generation, output, loaded.file, loaded.prompt_format)
+    if result.finish_reason == "length" and limit is None:
+        output.stderr.write(f"fwlocal: {cut_notice(result)}\n")
     return interrupt.exit_code if result.finish_reason == "interrupt" else 0
 
 
@@ -93,6 +95,14 @@ def write_answer(
     if output.stats:
         output.stderr.write(stats_line(generation.result) + "\n")
     return generation.result
+
+
+def cut_notice(result: Result) -> str:
+    """What to say of an answer that ended at a limit that nobody asked for."""
+    return (
+        f"the answer was cut after {result.completion_tokens} tokens; --max-tokens allows more, "
+        "within the context"
+    )
 
 
 def ending_in_one_newline(pieces: Iterable[str]) -> Iterator[str]:

@@ -150,8 +150,10 @@ def _take_grammar(options: dict[str, Any]) -> str | None:
         return None
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadGrammar(f"{path}: cannot be read: {error}") from error
+    except OSError as error:
+        raise BadGrammar(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError:
+        raise BadGrammar(f"{path}: cannot be read: it is not UTF-8 text") from None
     if schema is None:
         return str(text)
     from fwlocal import llama

@@ -93,7 +93,8 @@ class SamplingDefaults:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One entry. ``stand_in`` marks a model that only shows that everything works."""
+    """One entry. ``max_tokens`` bounds the answers of a model that does not find an end;
+    ``stand_in`` marks one that only shows that everything works."""
 
     name: str
     title: str
@@ -109,6 +110,7 @@ class ModelSpec:
     package: WheelSource | None = None
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
     draft: str | None = None
+    max_tokens: int | None = None
     stand_in: bool = False
 
     @property
@@ -130,9 +132,12 @@ class Registry:
         """The entry called ``name``. Raises ModelNotFound, offering the nearest names."""
         if name in self.models:
             return self.models[name]
-        near = difflib.get_close_matches(name, self.models, n=3, cutoff=0.4)
-        offer = f"did you mean {' or '.join(near)}?" if near else "`fwlocal models` lists them"
-        raise ModelNotFound(f"no model is called {name!r}; {offer}")
+        near = difflib.get_close_matches(name, self.models, n=3)
+        offer = f"did you mean {' or '.join(near)}? " if near else ""
+        raise ModelNotFound(
+            f"no model is called {name!r}; {offer}`fwlocal models` lists them, and a path to a "
+            ".gguf does as well"
+        )
 
     def by_file_name(self, file_name: str) -> ModelSpec | None:
         """The entry that publishes a GGUF of this file name."""

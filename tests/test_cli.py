@@ -98,11 +98,39 @@ def test_bare_fwlocal_shows_its_help(fwlocal: Run) -> None:
     assert done.stdout.startswith("Usage: fwlocal")
 
 
-def test_a_closed_stdin_is_no_stdin(tiny_gguf: Path) -> None:
-    code = "import os, sys; os.close(0); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+def test_a_full_disk_is_told(tiny_gguf: Path) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no /dev/full here")
+    with full.open("wb") as stdout:
+        done = subprocess.run(
+            [sys.executable, "-m", "fwlocal", "models"], stdout=stdout, stderr=subprocess.PIPE
+        )
+
+    assert done.returncode == 5
+    assert done.stderr == b"fwlocal: stdout: No space left on device\n"
+
+
+def test_an_answer_cut_by_nobodys_wish_is_told(fwlocal: Run, tiny_gguf: Path) -> None:
+    arguments = ("run", "-m", tiny_gguf, "--raw", "--temp", "0", "a" * 200)
+    done = fwlocal(*arguments, "--grammar", _letters(tiny_gguf))
+
+    assert "the answer was cut after" in done.stderr
+
+
+def _letters(tiny_gguf: Path) -> Path:
+    path = tiny_gguf.with_name("letters.gbnf")
+    path.write_text('root ::= "a"{900}')
+    return path
+
+
+@pytest.mark.parametrize("closed", [0, 1])
+def test_a_closed_stdin_or_stdout_does_no_harm(tiny_gguf: Path, closed: int) -> None:
+    code = "import os, sys; os.close(int(sys.argv[1])); "
+    code += "os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
     arguments = ["-m", "fwlocal", "run", "-m", str(tiny_gguf), "--max-tokens", "1", "hi"]
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, check=False
+        [sys.executable, "-c", code, str(closed), *arguments], capture_output=True, check=False
     )
 
     assert (done.returncode, done.stderr) == (0, b"")
@@ -133,7 +161,8 @@ def test_a_json_schema_is_obeyed(fwlocal: Run, tiny_gguf: Path, tmp_path: Path) 
         (["run", "--colour", "x"], 2, "No such option"),
         (["rum"], 2, "No such command 'rum'"),
         (["run", "--max-tokens", "0", "x"], 2, "--max-tokens"),
-        (["run", ""], 2, "the prompt is empty; try"),
+        (["run", ""], 2, "the prompt is empty; give"),
+        (["run", "-m", "", "x"], 2, "the model's name is empty"),
         (["run", "-m", "frewilly2", "x"], 1, "did you mean freewilly2"),
         (["run", "-m", "none.gguf", "x"], 1, "none.gguf: no such file"),
         (["run", "-m", "freewilly2", "x"], 1, "hf download TheBloke/StableBeluga2-70B-GGUF"),

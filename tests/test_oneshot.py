@@ -55,7 +55,7 @@ def test_a_byte_order_mark_is_dropped() -> None:
 
 @pytest.mark.parametrize("stdin", [None, io.BytesIO(b""), io.BytesIO(b" \n\n")])
 def test_an_empty_prompt(stdin: io.BytesIO | None) -> None:
-    with pytest.raises(UsageError, match="the prompt is empty; try"):
+    with pytest.raises(UsageError, match="the prompt is empty; give"):
         read_prompt("", stdin)
 
 

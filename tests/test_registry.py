@@ -62,7 +62,7 @@ def test_entries_are_frozen(registry: Registry) -> None:
 def test_an_unknown_name_offers_the_nearest(registry: Registry) -> None:
     with pytest.raises(ModelNotFound, match="did you mean freewilly2"):
         registry.get("frewilly2")
-    with pytest.raises(ModelNotFound, match="`fwlocal models` lists them"):
+    with pytest.raises(ModelNotFound, match="'zzz'; `fwlocal models` lists them"):
         registry.get("zzz")
 
 

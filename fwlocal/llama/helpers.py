@@ -27,7 +27,7 @@ def json_schema_to_grammar(schema: str) -> str:
     except RecursionError:
         raise BadGrammar("the JSON schema is nested too deeply") from None
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
-        raise BadGrammar(f"the JSON schema cannot be used: {error!r}") from error
+        raise BadGrammar(f"the JSON schema cannot be used: {error}") from error
 
 
 def template_renderer(template: str, *, bos: str, eos: str) -> Callable[[list[Turn]], str]:
