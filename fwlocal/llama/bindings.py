@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import importlib
 import importlib.util
-import os
 import re
 import sys
 import types
@@ -16,12 +15,6 @@ from typing import Any
 from fwlocal.errors import FwlocalError
 
 LOG_DEBUG, LOG_WARN, LOG_ERROR, LOG_CONTINUED = 1, 3, 4, 5  # ggml_log_level
-
-
-# How long libgomp's threads spin between two parallel regions before they sleep. By default they
-# spin for milliseconds, and two programs on the same cores starve each other: below 3 tok/s each
-# on two cores, 28 with this, and no difference alone. Read when the library is loaded.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def _import_bindings() -> Any:
