@@ -1,1 +1,1 @@
-"""``fwlocal chat``: the loop, its commands, and what may reach the terminal."""
+"""``fwlocal chat``: the loop, its commands, and the screen."""
