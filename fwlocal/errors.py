@@ -7,10 +7,11 @@ bug.
     FwlocalError            1   the base; the work failed
     ├── ModelNotFound       1   no such model, or it is not on this disk
     ├── BadModelFile        1   a file that is no sound GGUF, or that llama.cpp refuses
+    ├── BadCheckpoint       1   a source of weights that cannot be converted
     ├── RegistryError       1   a models.toml that cannot be used
     ├── BadGrammar          1   a grammar or JSON schema that cannot be used
     ├── PromptTooLong       1   more tokens than the context holds
-    ├── StoreError          1   the models folder cannot be read or written
+    ├── StoreError          1   the models folder, or another target, cannot be read or written
     ├── UsageError          2   options or input that make no sense together
     ├── NetworkError        4   something could not be fetched
     ├── DoesNotFit          5   not enough memory or disk
@@ -34,6 +35,10 @@ class BadModelFile(FwlocalError):
     """A model file is damaged, of another format, or refused by llama.cpp."""
 
 
+class BadCheckpoint(FwlocalError):
+    """A checkpoint, its tokenizer or its configuration is damaged, incomplete or not supported."""
+
+
 class RegistryError(FwlocalError):
     """A models.toml has an unknown key, a missing key or a wrong type."""
 
@@ -47,7 +52,7 @@ class PromptTooLong(FwlocalError):
 
 
 class StoreError(FwlocalError):
-    """The folder of models cannot be read or written."""
+    """The folder of models, or another target, cannot be read or written."""
 
 
 class UsageError(FwlocalError):

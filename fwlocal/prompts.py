@@ -111,3 +111,29 @@ FORMATS: Mapping[str, PromptFormat] = {
     prompt_format.name: prompt_format for prompt_format in (FREEWILLY2, FREEWILLY1, CHATML)
 }
 FORMAT_NAMES = (*FORMATS, GGUF_FORMAT)
+
+
+def jinja_template(prompt_format: PromptFormat) -> str:
+    """The format as the Jinja template that Hugging Face and llama.cpp know, for
+    ``tokenizer.chat_template``. It puts no BOS: that is the tokenizer's to add."""
+    turns = "".join(
+        f"{{% {'el' if index else ''}if message['role'] == '{role}' %}}"
+        f"{{{{ {_quoted(before)} + message['content'] + {_quoted(after)} }}}}"
+        for index, (role, (before, after)) in enumerate(prompt_format.turns.items())
+    )
+    preamble = f"{{{{ {_quoted(prompt_format.preamble)} }}}}" if prompt_format.preamble else ""
+    opening = _quoted(prompt_format.turns["assistant"][0])
+    return (
+        f"{preamble}{{% for message in messages %}}{turns}{{% endif %}}{{% endfor %}}"
+        f"{{% if add_generation_prompt %}}{{{{ {opening} }}}}{{% endif %}}"
+    )
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
+    return f"'{escaped}'"
+
+
+def format_of_template(template: str) -> str | None:
+    """The format whose template this is; None for any other."""
+    return next((name for name, f in FORMATS.items() if jinja_template(f) == template), None)

@@ -49,6 +49,10 @@ class Checkpoint:
     size_gb: float
     delta: bool = False
 
+    def is_called(self, name: str) -> bool:
+        """Whether ``name`` is its repository, or a folder that is named after it."""
+        return name.casefold() in (self.repo.casefold(), self.repo.split("/")[-1].casefold())
+
 
 @dataclass(frozen=True)
 class LevelFile:
@@ -138,6 +142,13 @@ class Registry:
             f"no model is called {name!r}; {offer}`fwlocal models` lists them, and a path to a "
             ".gguf does as well"
         )
+
+    def by_checkpoint(self, name: str) -> ModelSpec | None:
+        """The entry with a checkpoint of that repository, or repository's last name."""
+        for spec in self.models.values():
+            if any(checkpoint.is_called(name) for checkpoint in spec.checkpoints):
+                return spec
+        return None
 
     def by_file_name(self, file_name: str) -> ModelSpec | None:
         """The entry that publishes a GGUF of this file name."""

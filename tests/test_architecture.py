@@ -16,7 +16,8 @@ LAYERS = (
     ("errors",),
     ("pieces", "interrupts", "progress", "terminal", "prompts", "gguf", "hardware"),
     ("registry",),
-    ("answer", "chat_template", "encoding", "llama", "offload", "sampling", "soundness", "store"),
+    ("answer", "chat_template", "encoding", "inspection", "llama", "offload", "sampling")
+    + ("soundness", "store"),
     ("hub", "kv_cache"),
     ("engine",),
     ("conversation", "loader"),
@@ -26,7 +27,7 @@ LAYERS = (
     ("__main__",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-CONVERT_MAY_USE = {"errors", "gguf", "hub"}
+CONVERT_MAY_USE = {"__version__", "errors", "gguf", "hub"}
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -22,7 +22,7 @@ BOS, EOS, BYTES = 1, 2, 3  # ids; the 256 byte tokens start at 3
 
 @dataclass(frozen=True)
 class Shape:
-    """Hyper-parameters, by their names in config.json."""
+    """Hyper-parameters, by their names in config.json; ``head_dim`` 0 divides the hidden size."""
 
     hidden_size: int = 64
     intermediate_size: int = 128
@@ -32,11 +32,15 @@ class Shape:
     max_position_embeddings: int = 512
     rms_norm_eps: float = 1e-5
     rope_theta: float = 10000.0
+    head_dim: int = 0
+    vocab_size: int = BYTES + 256 + len(WORDS)
+    tie_word_embeddings: bool = False
+    attention_bias: bool = False
+    mlp_bias: bool = False
 
-    @property
-    def head_dim(self) -> int:
-        """Width of one attention head."""
-        return self.hidden_size // self.num_attention_heads
+    def __post_init__(self) -> None:
+        head_dim = self.head_dim or self.hidden_size // self.num_attention_heads
+        object.__setattr__(self, "head_dim", head_dim)
 
 
 def vocabulary() -> list[tuple[str, float, int]]:
@@ -49,28 +53,34 @@ def vocabulary() -> list[tuple[str, float, int]]:
 def checkpoint(shape: Shape, seed: int = 0) -> dict[str, Array]:
     """The weights under Hugging Face's names, float32, deterministic."""
     random = np.random.default_rng(seed)
+    q_size = shape.num_attention_heads * shape.head_dim
     kv_size = shape.num_key_value_heads * shape.head_dim
     hidden, ffn = shape.hidden_size, shape.intermediate_size
 
     def matrix(rows: int, columns: int) -> Array:
         return random.normal(0, 0.4, (rows, columns)).astype(np.float32)
 
-    tensors = {"model.embed_tokens.weight": matrix(len(vocabulary()), hidden)}
+    tensors = {"model.embed_tokens.weight": matrix(shape.vocab_size, hidden)}
     for layer in range(shape.num_hidden_layers):
         name = f"model.layers.{layer}"
         tensors |= {
             f"{name}.input_layernorm.weight": np.ones(hidden, np.float32),
-            f"{name}.self_attn.q_proj.weight": matrix(hidden, hidden),
+            f"{name}.self_attn.q_proj.weight": matrix(q_size, hidden),
             f"{name}.self_attn.k_proj.weight": matrix(kv_size, hidden),
             f"{name}.self_attn.v_proj.weight": matrix(kv_size, hidden),
-            f"{name}.self_attn.o_proj.weight": matrix(hidden, hidden),
+            f"{name}.self_attn.o_proj.weight": matrix(hidden, q_size),
             f"{name}.post_attention_layernorm.weight": np.ones(hidden, np.float32),
             f"{name}.mlp.gate_proj.weight": matrix(ffn, hidden),
             f"{name}.mlp.up_proj.weight": matrix(ffn, hidden),
             f"{name}.mlp.down_proj.weight": matrix(hidden, ffn),
         }
     tensors["model.norm.weight"] = np.ones(hidden, np.float32)
-    tensors["lm_head.weight"] = matrix(len(vocabulary()), hidden)
+    if not shape.tie_word_embeddings:
+        tensors["lm_head.weight"] = matrix(shape.vocab_size, hidden)
+    biased = ("self_attn.",) * shape.attention_bias + ("mlp.",) * shape.mlp_bias
+    for name in [name for name in tensors if any(part in name for part in biased)]:
+        rows = tensors[name].shape[0]
+        tensors[name.replace(".weight", ".bias")] = matrix(1, rows)[0]
     return tensors
 
 
@@ -108,6 +118,9 @@ def write_gguf(
     writer.add_layer_norm_rms_eps(shape.rms_norm_eps)
     writer.add_rope_freq_base(shape.rope_theta)
     writer.add_rope_dimension_count(shape.head_dim)
+    if shape.head_dim * shape.num_attention_heads != shape.hidden_size:
+        writer.add_key_length(shape.head_dim)
+        writer.add_value_length(shape.head_dim)
     tokens = [*vocabulary(), *extra_tokens]
     writer.add_tokenizer_model("llama")
     writer.add_token_list([text for text, _, _ in tokens])
@@ -137,7 +150,8 @@ def _gguf_name(name: str) -> str:
     if name in fixed:
         return fixed[name]
     _, _, layer, rest = name.split(".", 3)
-    return f"blk.{layer}.{_GGUF_NAMES[rest.removesuffix('.weight')]}.weight"
+    module, _, kind = rest.rpartition(".")
+    return f"blk.{layer}.{_GGUF_NAMES[module]}.{kind}"
 
 
 def _permuted(name: str, tensor: Array, shape: Shape) -> Array:
@@ -145,7 +159,7 @@ def _permuted(name: str, tensor: Array, shape: Shape) -> Array:
     heads = {"q_proj": shape.num_attention_heads, "k_proj": shape.num_key_value_heads}
     for part, n_head in heads.items():
         if part in name:
-            halves = tensor.reshape(n_head, 2, shape.head_dim // 2, tensor.shape[1])
+            halves = tensor.reshape(n_head, 2, shape.head_dim // 2, -1)
             return np.ascontiguousarray(halves.swapaxes(1, 2).reshape(tensor.shape))
     return tensor
 
@@ -155,15 +169,22 @@ def forward(tensors: dict[str, Array], shape: Shape, tokens: list[int]) -> Array
     x = tensors["model.embed_tokens.weight"][tokens]
     positions = np.arange(len(tokens))
     for layer in range(shape.num_hidden_layers):
-        weights = {key: tensors[f"model.layers.{layer}.{key}.weight"] for key in _GGUF_NAMES}
-        h = _norm(x, weights["input_layernorm"], shape)
+        prefix = f"model.layers.{layer}."
+        weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        h = _norm(x, weights["input_layernorm.weight"], shape)
         x = x + _attention(h, weights, shape, positions)
-        h = _norm(x, weights["post_attention_layernorm"], shape)
-        gate = h @ weights["mlp.gate_proj"].T
+        h = _norm(x, weights["post_attention_layernorm.weight"], shape)
+        gate = _linear(h, weights, "mlp.gate_proj")
         gate = gate / (1 + np.exp(-gate))
-        x = x + (gate * (h @ weights["mlp.up_proj"].T)) @ weights["mlp.down_proj"].T
+        x = x + _linear(gate * _linear(h, weights, "mlp.up_proj"), weights, "mlp.down_proj")
     last = _norm(x[-1:], tensors["model.norm.weight"], shape)
-    return np.asarray((last @ tensors["lm_head.weight"].T)[0], np.float32)
+    output = "model.embed_tokens" if shape.tie_word_embeddings else "lm_head"
+    return np.asarray(_linear(last, tensors, output)[0], np.float32)
+
+
+def _linear(x: Array, weights: dict[str, Array], name: str) -> Array:
+    product = x @ weights[f"{name}.weight"].T + weights.get(f"{name}.bias", np.float32(0))
+    return np.asarray(product, np.float32)
 
 
 def _norm(x: Array, weight: Array, shape: Shape) -> Array:
@@ -175,7 +196,7 @@ def _attention(
     h: Array, weights: dict[str, Array], shape: Shape, positions: npt.NDArray[np.int64]
 ) -> Array:
     def heads(name: str, count: int) -> Array:
-        projected = h @ weights[f"self_attn.{name}"].T
+        projected = _linear(h, weights, f"self_attn.{name}")
         return projected.reshape(len(h), count, shape.head_dim).swapaxes(0, 1)
 
     q = _rotate(heads("q_proj", shape.num_attention_heads), shape, positions)
@@ -188,7 +209,7 @@ def _attention(
     shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
     shares /= shares.sum(axis=-1, keepdims=True)
     mixed = (shares @ v).swapaxes(0, 1).reshape(len(h), -1)
-    return np.asarray(mixed @ weights["self_attn.o_proj"].T, np.float32)
+    return _linear(mixed, weights, "self_attn.o_proj")
 
 
 def _rotate(x: Array, shape: Shape, positions: npt.NDArray[np.int64]) -> Array:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from fwlocal import __version__, options
+from fwlocal.cli.conversion import convert, show, verify
+from fwlocal.cli.output import notify, print_json
 from fwlocal.errors import DoesNotFit, FwlocalError, Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ def cli(context: click.Context) -> None:
       fwlocal chat                               chat in the terminal
       fwlocal run "Why is the sky blue?"         one answer on stdout
       git diff | fwlocal run "Write a commit message"
+      fwlocal convert ./StableBeluga-7B --quant Q4_K_M,Q8_0
       fwlocal models                             what there is
     """
     if context.invoked_subcommand is None:
@@ -118,7 +121,7 @@ def prompt(
 
     question = preview.Question(_model_name(model), _read_prompt(text), system, prompt_format)
     show = preview.token_lines if tokens else preview.prompt_text
-    sys.stdout.write(show(question, Library.default(), _notify))
+    sys.stdout.write(show(question, Library.default(), notify))
 
 
 @cli.command()
@@ -131,11 +134,15 @@ def models(as_json: bool) -> None:
 
     registry, store = load_registry(user_file()), Store(default_root())
     if as_json:
-        _print_json(catalogue.describe(registry, store))
+        print_json(catalogue.describe(registry, store))
     else:
         from rich.console import Console
 
         Console().print(catalogue.table(registry, store))
+
+
+for verb in (convert, show, verify):
+    cli.add_command(verb)
 
 
 @cli.command()
@@ -149,7 +156,7 @@ def doctor(as_json: bool) -> None:
 
     report = examination.examine()
     if as_json:
-        _print_json(examination.as_data(report))
+        print_json(examination.as_data(report))
     else:
         from rich.console import Console
 
@@ -184,18 +191,18 @@ def _loaded(rest: dict[str, Any]) -> Iterator[LoadedModel]:
     engine_options = options.take_engine_options(rest)
     interrupt = Interrupt()
     library = loader.Library.default()
-    file, header = loader.open_file(_model_name(rest.pop("model")), library, _notify)
+    file, header = loader.open_file(_model_name(rest.pop("model")), library, notify)
     with catching(interrupt), ProgressBar(f"loading {file.name}") as bar:
         loaded = loader.load(
             file,
             header,
             engine_options,
-            notify=_notify,
+            notify=notify,
             on_progress=bar.update,
             interrupt=interrupt,
         )
     if loaded.file.spec is not None and loaded.file.spec.stand_in:
-        _notify(STAND_IN_NOTE.format(loaded.file.name))
+        notify(STAND_IN_NOTE.format(loaded.file.name))
     with loaded.engine:
         yield loaded
 
@@ -215,16 +222,6 @@ def _model_name(model: str | None) -> str:
     return model or DEFAULT_MODEL
 
 
-def _notify(message: str) -> None:
-    click.echo(f"fwlocal: {message}", err=True)
-
-
-def _print_json(data: object) -> None:
-    import json
-
-    click.echo(json.dumps(data, ensure_ascii=False, indent=2, default=str))
-
-
 def _is_terminal() -> bool:
     """Whether a person types; stdin may also be closed altogether."""
     return sys.stdin is not None and sys.stdin.isatty()
@@ -232,7 +229,7 @@ def _is_terminal() -> bool:
 
 def _report_abort(message: str) -> NoReturn:
     """The last words before a failed check inside llama.cpp would abort the process."""
-    _notify(f"llama.cpp failed a check of its own: {message}; the model file may be damaged")
+    notify(f"llama.cpp failed a check of its own: {message}; the model file may be damaged")
     os._exit(1)
 
 
@@ -282,7 +279,7 @@ def _fail(error: Exception, message: str, exit_code: int) -> int:
         import traceback
 
         traceback.print_exception(error)
-    _notify(" ".join(message.split()))
+    notify(" ".join(message.split()))
     return exit_code
 
 

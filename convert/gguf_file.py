@@ -1,0 +1,107 @@
+"""A GGUF as a source, for more levels of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gguf
+
+from convert.model import Model, ModelTensor
+from convert.recipes import ModelShape
+from convert.tensors import BLOCKS, FLOATS, Bytes, SourceTensor, StoredRange, row_bytes
+from convert.weight_file import WeightFile
+from fwlocal.errors import BadCheckpoint, UsageError
+from fwlocal.gguf import GGUFHeader, read_header
+
+ARCHITECTURES = ("llama",)
+NOT_COPIED = ("split.", "fwlocal.")
+
+
+class GGUFFile:
+    """One open file; see ``convert.tensors.TensorSource``."""
+
+    def __init__(self, header: GGUFHeader) -> None:
+        self._file = WeightFile(header.path)
+        self.files = (header.path,)
+        self.checksums: Mapping[Path, tuple[StoredRange, ...]] = {}
+        self.tensors: Mapping[str, SourceTensor] = {
+            info.name: SourceTensor(
+                info.name,
+                info.type_name,
+                info.shape[::-1],
+                header.path,
+                header.data_offset + info.offset,
+            )
+            for info in header.tensors
+        }
+
+    def read_rows(self, name: str, first: int, count: int) -> Bytes:
+        """``count`` rows of the tensor from ``first``."""
+        tensor = self.tensors[name]
+        size = row_bytes(tensor.dtype, tensor.n_per_row)
+        return self._file.read(tensor.offset + first * size, count * size, name)
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._file.close()
+
+
+def open_gguf(path: Path, *, allow_requantize: bool) -> Model:
+    """The model in a GGUF.
+
+    Raises BadModelFile for a damaged one, BadCheckpoint for what cannot be converted, UsageError
+    for one that is quantized already, unless that is allowed.
+    """
+    header = read_header(path)
+    _check_supported(header)
+    for tensor in header.tensors:
+        if tensor.type_name not in FLOATS and not allow_requantize:
+            raise UsageError(
+                f"{path}: {tensor.name} is quantized already ({tensor.type_name}), and quantizing "
+                "again loses more; name an F32, F16 or BF16 file, or use --allow-requantize"
+            )
+    source = GGUFFile(header)
+    tensors = tuple(
+        ModelTensor(tensor.name, tensor.shape, tensor.dtype, tensor.name)
+        for tensor in source.tensors.values()
+    )
+    heads = header.number("{arch}.attention.head_count") or 1
+    shape = ModelShape(
+        header.number("{arch}.block_count") or 0,
+        heads,
+        header.number("{arch}.attention.head_count_kv") or heads,
+    )
+    return Model(_key_values(path), tensors, shape, source)
+
+
+def _check_supported(header: GGUFHeader) -> None:
+    path = header.path
+    if header.architecture not in ARCHITECTURES:
+        raise BadCheckpoint(
+            f"{path}: the architecture {header.architecture!r} is not supported; "
+            f"{', '.join(ARCHITECTURES)} is"
+        )
+    if header.number("{arch}.expert_count"):
+        raise BadCheckpoint(f"{path}: a mixture of experts, which is not supported")
+    if (header.number("split.count") or 1) > 1:
+        raise BadCheckpoint(
+            f"{path}: one file of a split model; join them first with llama-gguf-split --merge"
+        )
+    known = {*FLOATS, *(name for name, (block, _) in BLOCKS.items() if block > 1)}
+    for tensor in header.tensors:
+        if tensor.type_name not in known:
+            raise BadCheckpoint(f"{path}: {tensor.name} is of type {tensor.type_name}, no weights")
+
+
+def _key_values(path: Path) -> dict[str, Any]:
+    """All keys with their types, by gguf's own reader: the header is known to be sound."""
+    reader = gguf.GGUFReader(path)
+    keys = {}
+    for key, field in reader.fields.items():
+        if not key.startswith(("GGUF.", *NOT_COPIED)):
+            kind, sub = field.types[0], field.types[-1]
+            array = kind == gguf.GGUFValueType.ARRAY
+            keys[key] = gguf.GGUFValue(field.contents(), kind, sub if array else None)
+    return keys

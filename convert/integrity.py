@@ -1,0 +1,84 @@
+"""A source's files, read whole once: their SHA-256, and the checksums that a zip file carries.
+
+Runs in a thread beside the conversion, which thereby finds the files in the system's cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from convert.tensors import StoredRange
+from fwlocal.errors import BadCheckpoint
+
+_BLOCK = 4 << 20
+
+
+class Integrity:
+    """Hashes ``files`` in their order. ``result`` waits for them; ``check`` does not."""
+
+    def __init__(
+        self, files: Sequence[Path], checksums: Mapping[Path, Sequence[StoredRange]]
+    ) -> None:
+        self._hashes: list[str] = []
+        self._failure: BaseException | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, args=(tuple(files), dict(checksums)), daemon=True
+        )
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise BadCheckpoint if damage was found by now."""
+        if self._failure is not None:
+            raise self._failure
+
+    def result(self) -> tuple[str, ...]:
+        """The SHA-256 of each file. Raises BadCheckpoint naming a damaged entry."""
+        while self._thread.is_alive():
+            self._thread.join(0.2)  # so that Ctrl-C is heard
+        self.check()
+        return tuple(self._hashes)
+
+    def stop(self) -> None:
+        """End it soon; the result is not wanted."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(
+        self, files: tuple[Path, ...], checksums: Mapping[Path, Sequence[StoredRange]]
+    ) -> None:
+        try:
+            for path in files:
+                self._hashes.append(self._hash(path, checksums.get(path, ())))
+        except OSError as error:
+            self._failure = BadCheckpoint(f"{error.filename}: cannot be read: {error.strerror}")
+        except BadCheckpoint as error:
+            self._failure = error
+
+    def _hash(self, path: Path, ranges: Sequence[StoredRange]) -> str:
+        digest = hashlib.sha256()
+        with path.open("rb", buffering=0) as file:
+            for stored in sorted(ranges, key=lambda r: r.offset):
+                self._read(file, stored.offset - file.tell(), digest)
+                crc = self._read(file, stored.size_bytes, digest)
+                if crc != stored.crc32 and not self._stop.is_set():
+                    raise BadCheckpoint(
+                        f"{path}: {stored.name} is damaged (its CRC-32 is {crc:08x}, not "
+                        f"{stored.crc32:08x}); fetch the file again"
+                    )
+            self._read(file, path.stat().st_size - file.tell(), digest)
+        return digest.hexdigest()
+
+    def _read(self, file: IO[bytes], count: int, digest: hashlib._Hash) -> int:
+        """Hash ``count`` bytes more; their CRC-32."""
+        crc = 0
+        while count and not self._stop.is_set() and (block := file.read(min(count, _BLOCK))):
+            digest.update(block)
+            crc = zlib.crc32(block, crc)
+            count -= len(block)
+        return crc

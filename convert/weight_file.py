@@ -1,0 +1,64 @@
+"""A file of weights on this disk, read at exact positions.
+
+No memory map: a file that shrinks while it is mapped kills the process with SIGBUS, and mapped
+pages would count as memory.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from convert.tensors import Bytes
+from fwlocal.errors import BadCheckpoint
+
+_POINTER = b"version https://git-lfs"
+
+
+class WeightFile:
+    """An open file; not for several threads at once."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises BadCheckpoint for what is no file, or only a Git-LFS pointer to one."""
+        self.path = path
+        if path.exists() and not path.is_file():
+            raise BadCheckpoint(f"{path}: is no regular file")
+        try:
+            self._file = path.open("rb", buffering=0)
+            self.size_bytes = self._file.seek(0, 2)
+        except OSError as error:
+            raise BadCheckpoint(f"{path}: cannot be read: {error.strerror or error}") from error
+        if bytes(self.read(0, min(self.size_bytes, len(_POINTER)), "its start")) == _POINTER:
+            self.close()
+            raise BadCheckpoint(
+                f"{path}: only a Git-LFS pointer, not the weights; fetch them with `git lfs pull` "
+                "or `hf download`"
+            )
+
+    def read(self, offset: int, count: int, what: str) -> Bytes:
+        """``count`` bytes from ``offset``. Raises BadCheckpoint naming ``what`` if they are not
+        there."""
+        buffer = np.empty(count, np.uint8)
+        view, done = buffer.data, 0
+        try:
+            self._file.seek(offset)
+            while done < count:
+                n = self._file.readinto(view[done:])
+                if not n:
+                    break
+                done += n
+        except OSError as error:
+            raise BadCheckpoint(
+                f"{self.path}: {what}: cannot be read: {error.strerror or error}"
+            ) from error
+        if done < count:
+            raise BadCheckpoint(
+                f"{self.path}: truncated at {what}: {offset + count} bytes expected, "
+                f"{offset + done} on disk; fetch or copy the file again"
+            )
+        return buffer
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._file.close()

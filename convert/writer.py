@@ -1,0 +1,239 @@
+"""One GGUF file, written tensor by tensor and resumable: nobody ever sees half of it.
+
+While it grows it is ``.NAME.partial`` beside its final name, with a journal of the tensors that are
+whole and their SHA-256. A run that finds both goes on with what the journal names and the hashes
+confirm, whatever ended the run before. Only a whole, checked and synced file gets its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import gguf
+import numpy as np
+from filelock import FileLock, Timeout
+
+from convert.plan import PlannedFile, PlannedTensor
+from convert.tensors import Bytes
+from fwlocal.errors import FwlocalError, StoreError
+from fwlocal.gguf import DEFAULT_ALIGNMENT, read_header
+
+TENSOR_HASHES, SOURCE_HASHES = "fwlocal.tensor.sha256", "fwlocal.source.sha256"
+UNKNOWN = "0" * 64  # in a hash's place until it is known
+_BLOCK = 8 << 20
+
+
+class OutputFile:
+    """The file that ``plan`` asks for, locked for this process until ``close``."""
+
+    def __init__(self, plan: PlannedFile, header: bytes, identity: str) -> None:
+        """Go on with what an earlier run of the same ``identity`` left, or begin.
+
+        ``header`` is the plan's with its hashes unknown. Raises StoreError when another process
+        writes the file, naming that process.
+        """
+        self.plan = plan
+        self.done: dict[str, str] = {}  # tensor -> SHA-256
+        self.began_anew = False
+        self._data_offset = len(header)
+        path = plan.path
+        self._partial = self.partial_path(plan)
+        self._journal_path = path.with_name(f".{path.name}.journal")
+        self._lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+        self._hashes: dict[str, Any] = {}
+        with contextlib.ExitStack() as stack:
+            self._acquire()
+            stack.callback(self._release)
+            self._file = self._open(identity)
+            stack.callback(self._file.close)
+            self._journal = self._begin_journal(identity)
+            stack.pop_all()
+
+    @staticmethod
+    def partial_path(plan: PlannedFile) -> Path:
+        """Where the file grows."""
+        return plan.path.with_name(f".{plan.path.name}.partial")
+
+    def _acquire(self) -> None:
+        try:
+            self._lock.acquire()
+        except Timeout:
+            first = next(iter(_read_journal(self._journal_path)), {})
+            holder = f"process {first.get('pid', '?')} on {first.get('host', '?')}"
+            raise StoreError(
+                f"{self.plan.path}: {holder} is writing it; wait for that, or choose another --out"
+            ) from None
+        except OSError as error:
+            raise StoreError(
+                f"{self.plan.path.parent}: cannot be written ({error.strerror or error}); choose "
+                "another --out"
+            ) from error
+
+    def _release(self) -> None:
+        with contextlib.suppress(OSError):
+            Path(self._lock.lock_file).unlink()
+        self._lock.release()
+
+    def _open(self, identity: str) -> IO[bytes]:
+        """The partial file; ``done`` is filled with what an earlier run finished."""
+        first, *finished = [*_read_journal(self._journal_path)] or [{}]
+        if first.get("identity") == identity and self._partial.exists():
+            file = self._partial.open("r+b", buffering=0)
+            try:
+                self.done = dict(self._confirmed(file, finished))
+            except BaseException:
+                file.close()
+                raise
+            return file
+        self.began_anew = bool(first)
+        self._journal_path.unlink(missing_ok=True)
+        return self._partial.open("w+b", buffering=0)
+
+    def _confirmed(
+        self, file: IO[bytes], finished: Sequence[Mapping[str, Any]]
+    ) -> Iterator[tuple[str, str]]:
+        """The journalled tensors whose bytes are really there."""
+        planned = {tensor.tensor.name: tensor for tensor in self.plan.tensors}
+        for line in finished:
+            tensor = planned.get(line.get("tensor", ""))
+            if tensor is None:
+                continue
+            digest, left = hashlib.sha256(), tensor.size_bytes
+            file.seek(self._data_offset + tensor.offset)
+            while left and (block := file.read(min(left, _BLOCK))):
+                digest.update(block)
+                left -= len(block)
+            if digest.hexdigest() == line.get("sha256"):
+                yield tensor.tensor.name, digest.hexdigest()
+
+    def _begin_journal(self, identity: str) -> IO[str]:
+        """A new journal with what is done so far; the holder is named in its first line."""
+        journal = self._journal_path.open("w", encoding="utf-8")
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.ctime()}
+        lines = [{"identity": identity, **holder}]
+        lines += [{"tensor": name, "sha256": digest} for name, digest in self.done.items()]
+        journal.writelines(json.dumps(line) + "\n" for line in lines)
+        journal.flush()
+        return journal
+
+    def write(self, tensor: PlannedTensor, position: int, data: Bytes) -> None:
+        """``data`` at ``position`` within the tensor, whose parts come in their order.
+
+        With the last part the tensor is done. OSError when the disk is full.
+        """
+        self._write_at(self._data_offset + tensor.offset + position, data.data)
+        name = tensor.tensor.name
+        digest = self._hashes.setdefault(name, hashlib.sha256())
+        digest.update(data)
+        if position + data.size == tensor.size_bytes:
+            self.done[name] = self._hashes.pop(name).hexdigest()
+            self._journal.write(json.dumps({"tensor": name, "sha256": self.done[name]}) + "\n")
+            self._journal.flush()
+
+    def _write_at(self, offset: int, view: memoryview) -> None:
+        self._file.seek(offset)
+        while view:
+            view = view[self._file.write(view) :]
+
+    def commit(self, source_hashes: Sequence[str]) -> None:
+        """Make the whole file durable and check it. Raises StoreError if it is not what it must."""
+        plan = self.plan
+        tensor_hashes = [self.done[tensor.tensor.name] for tensor in plan.tensors]
+        header = header_bytes(plan, len(source_hashes), tensor_hashes, source_hashes)
+        self._write_at(0, memoryview(header))
+        self._file.truncate(len(header) + plan.data_bytes)
+        os.fsync(self._file.fileno())
+        self._file.close()
+        written = {t.name: (t.type_name, t.offset) for t in read_header(self._partial).tensors}
+        if written != {t.tensor.name: (t.type_name, t.offset) for t in plan.tensors}:
+            raise StoreError(f"{self._partial}: the disk does not hold what was written to it")
+
+    def publish(self) -> None:
+        """Give the committed file its name."""
+        os.replace(self._partial, self.plan.path)
+        self._journal.close()
+        self._journal_path.unlink()
+        sync_folder(self.plan.path.parent)
+
+    def close(self) -> None:
+        """Leave the file as it is, for a later run, to other processes."""
+        self._file.close()
+        self._journal.close()
+        self._release()
+
+
+def header_bytes(
+    plan: PlannedFile,
+    n_source_files: int,
+    tensor_hashes: Sequence[str] | None = None,
+    source_hashes: Sequence[str] | None = None,
+) -> bytes:
+    """All of the file before its data; its length is the same before the hashes are known."""
+    string = gguf.GGUFValueType.STRING
+    hashes = {
+        SOURCE_HASHES: source_hashes or [UNKNOWN] * n_source_files,
+        TENSOR_HASHES: tensor_hashes or [UNKNOWN] * len(plan.tensors),
+    }
+    with tempfile.TemporaryDirectory(prefix="fwlocal-") as folder:
+        path = Path(folder) / "header"
+        writer = gguf.GGUFWriter(path, plan.keys["general.architecture"].value)
+        for key, value in plan.keys.items():
+            writer.kv_data[0][key] = value
+        for key, digests in hashes.items():
+            writer.add_key_value(key, list(digests), gguf.GGUFValueType.ARRAY, string)
+        for planned in plan.tensors:
+            kind = gguf.GGMLQuantizationType[planned.type_name]
+            shape, size = planned.tensor.shape, planned.size_bytes
+            writer.add_tensor_info(
+                planned.tensor.name, shape, np.dtype(np.float32), size, raw_dtype=kind
+            )
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        writer.close()
+        header = path.read_bytes()
+    return header + b"\0" * (-len(header) % DEFAULT_ALIGNMENT)
+
+
+def recorded_sources(plan: PlannedFile, n_source_files: int) -> tuple[str, ...] | None:
+    """The hashes of the sources that the final file was made from; None when it is missing, or is
+    not what this plan would make."""
+    try:
+        found = read_header(plan.path)
+        tensors, sources = (
+            tuple(map(str, found.metadata[key]))  # type: ignore[arg-type]
+            for key in (TENSOR_HASHES, SOURCE_HASHES)
+        )
+        expected = header_bytes(plan, n_source_files, tensors, sources)
+        with plan.path.open("rb") as file:
+            return sources if file.read(len(expected)) == expected else None
+    except (FwlocalError, OSError, KeyError, TypeError):
+        return None
+
+
+def _read_journal(path: Path) -> Iterator[dict[str, Any]]:
+    """The journal's lines up to the first that was cut short."""
+    with contextlib.suppress(OSError, ValueError), path.open(encoding="utf-8") as file:
+        for line in file:
+            value = json.loads(line)
+            if isinstance(value, dict):
+                yield value
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in the folder durable, where the system can."""
+    with contextlib.suppress(OSError, AttributeError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

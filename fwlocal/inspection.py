@@ -1,0 +1,87 @@
+"""``fwlocal show``: what a GGUF's header says, without its tensor data."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from typing import Any
+
+from fwlocal.gguf import GGUFArray, GGUFHeader, Value
+from fwlocal.terminal import inert
+
+SHOWN_ITEMS, SHOWN_CHARACTERS = 6, 100
+
+
+def describe(header: GGUFHeader) -> dict[str, Any]:
+    """The header as plain data, for ``--json``; long arrays by their length alone."""
+    return {
+        "file": str(header.path),
+        "file_size_bytes": header.file_size_bytes,
+        "gguf_version": header.version,
+        "bits_per_weight": round(bits_per_weight(header), 3),
+        "types": _types(header),
+        "metadata": {key: _plain(value) for key, value in header.metadata.items()},
+        "tensors": [
+            {
+                "name": tensor.name,
+                "type": tensor.type_name,
+                "shape": list(tensor.shape),
+                "size_bytes": tensor.size_bytes,
+            }
+            for tensor in header.tensors
+        ],
+    }
+
+
+def bits_per_weight(header: GGUFHeader) -> float:
+    """Over all tensors, as llama-quantize counts; 0 for a file without any."""
+    elements = sum(math.prod(tensor.shape) for tensor in header.tensors)
+    return 8 * header.weights_bytes / elements if elements else 0.0
+
+
+def _types(header: GGUFHeader) -> dict[str, dict[str, int]]:
+    """For each type, how many tensors have it and their bytes; the largest share first."""
+    counts = Counter(tensor.type_name for tensor in header.tensors)
+    sizes: defaultdict[str, int] = defaultdict(int)
+    for tensor in header.tensors:
+        sizes[tensor.type_name] += tensor.size_bytes
+    ordered = sorted(counts, key=lambda name: -sizes[name])
+    return {name: {"tensors": counts[name], "size_bytes": sizes[name]} for name in ordered}
+
+
+def _plain(value: Value) -> Any:
+    if not isinstance(value, GGUFArray):
+        return value
+    if len(value) > 64 and value.element_type != "string":
+        return f"{len(value)} x {value.element_type}"
+    return f"{len(value)} strings" if len(value) > 4096 else list(value)
+
+
+def text(header: GGUFHeader) -> str:
+    """The same for people, one fact a line, nothing in it able to drive a terminal."""
+    lines = [
+        f"{header.path}: GGUF {header.version}, {header.file_size_bytes / 1e9:.3f} GB, "
+        f"{len(header.tensors)} tensors, {bits_per_weight(header):.2f} bits per weight",
+        "",
+        *(
+            f"{name:8} {share['tensors']:5} tensors {share['size_bytes'] / 1e9:9.3f} GB"
+            for name, share in _types(header).items()
+        ),
+        "",
+    ]
+    width = max((len(key) for key in header.metadata), default=0)
+    lines += [f"{key:{width}}  {_short(value)}" for key, value in header.metadata.items()]
+    return "".join(f"{inert(line)}\n" for line in lines)
+
+
+def _short(value: Value) -> str:
+    if isinstance(value, GGUFArray):
+        shown = [item for item, _ in zip(value, range(SHOWN_ITEMS), strict=False)]
+        more = f", ... ({len(value)} in all)" if len(value) > SHOWN_ITEMS else ""
+        return f"[{', '.join(_cut(item) for item in shown)}{more}]"
+    return _cut(value)
+
+
+def _cut(value: object) -> str:
+    shown = repr(value)[1:-1] if isinstance(value, str) else str(value)
+    return shown if len(shown) <= SHOWN_CHARACTERS else f"{shown[: SHOWN_CHARACTERS - 3]}..."

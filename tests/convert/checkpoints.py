@@ -1,0 +1,182 @@
+"""A tiny Llama's checkpoint folder, made on the spot: config.json, weights, tokenizer.
+
+folder = write_checkpoint(tmp_path / "m", dtype="BF16", shards=3, config={"rope_theta": 5e5})
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tests.convert import torch_writer
+from tests.convert.tokenizers_made_here import write_json, write_sentencepiece
+from tests.tiny_llama import BOS, EOS, Shape, checkpoint
+
+Array = npt.NDArray[Any]
+
+SHAPE = Shape(vocab_size=512)  # enough rows for a tokenizer that is trained here
+TORCH_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+# numpy's dtype -> safetensors'; uint16 are the bits of bfloat16.
+DTYPES = {
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "uint16": "BF16",
+    "int64": "I64",
+    "int32": "I32",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
+
+
+def write_checkpoint(
+    folder: Path,
+    shape: Shape | None = None,
+    *,
+    dtype: str = "F32",
+    layout: str = "safetensors",
+    shards: int = 1,
+    tied: bool = False,
+    seed: int = 0,
+    config: Mapping[str, Any] | None = None,
+    tensors: Mapping[str, Array | None] | None = None,
+    tokenizer: bool = True,
+) -> Path:
+    """The checkpoint of ``tiny_llama.checkpoint(shape, seed)`` in ``folder``, which is made.
+
+    ``dtype``: F32, F16 or BF16; ``layout``: safetensors or bin (torch's); several ``shards`` get
+    an index. ``config`` and ``tensors`` replace entries, or delete those that they give as None;
+    float32 is cast to ``dtype``, other arrays stay as they are, uint16 being bfloat16. A
+    ``tokenizer`` needs 384 rows of vocabulary or more.
+    """
+    shape = shape or SHAPE
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {**checkpoint(shape, seed), **(tensors or {})}
+    if tied and "lm_head.weight" not in (tensors or {}):
+        weights.pop("lm_head.weight", None)
+    stored = {name: cast(array, dtype) for name, array in weights.items() if array is not None}
+    tied = tied or shape.tie_word_embeddings
+    settings = {**_config(shape, dtype), "tie_word_embeddings": tied, **(config or {})}
+    write_json(folder / "config.json", {k: v for k, v in settings.items() if v is not None})
+    write_weights(folder, stored, layout=layout, shards=shards)
+    if tokenizer:
+        write_tokenizer(folder, shape.vocab_size)
+    return folder
+
+
+def _config(shape: Shape, dtype: str) -> dict[str, Any]:
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "torch_dtype": TORCH_DTYPES[dtype],
+        "hidden_act": "silu",
+        "hidden_size": shape.hidden_size,
+        "intermediate_size": shape.intermediate_size,
+        "num_hidden_layers": shape.num_hidden_layers,
+        "num_attention_heads": shape.num_attention_heads,
+        "num_key_value_heads": shape.num_key_value_heads,
+        "head_dim": shape.head_dim,
+        "vocab_size": shape.vocab_size,
+        "max_position_embeddings": shape.max_position_embeddings,
+        "rms_norm_eps": shape.rms_norm_eps,
+        "rope_theta": shape.rope_theta,
+        "attention_bias": shape.attention_bias,
+        "mlp_bias": shape.mlp_bias,
+        "bos_token_id": BOS,
+        "eos_token_id": EOS,
+    }
+
+
+def write_tokenizer(folder: Path, vocab_size: int) -> None:
+    """A tokenizer.model of at most ``vocab_size`` tokens, and its tokenizer_config.json."""
+    write_sentencepiece(folder, min(vocab_size, 700))
+    write_json(
+        folder / "tokenizer_config.json",
+        {
+            "tokenizer_class": "LlamaTokenizer",
+            "add_bos_token": True,
+            "add_eos_token": False,
+            "bos_token": "<s>",
+            "eos_token": "</s>",
+            "unk_token": "<unk>",
+        },
+    )
+
+
+def write_weights(
+    folder: Path,
+    tensors: Mapping[str, Array],
+    *,
+    layout: str = "safetensors",
+    shards: int = 1,
+    index: bool = True,
+) -> list[Path]:
+    """The files of weights, and an index where there are several, unless it is not wanted."""
+    stem = {"safetensors": "model", "bin": "pytorch_model"}[layout]
+    names = list(tensors)
+    paths, weight_map = [], {}
+    for number, part in enumerate(np.array_split(np.arange(len(names)), shards), start=1):
+        of = f"-{number:05d}-of-{shards:05d}" if shards > 1 else ""
+        path = folder / f"{stem}{of}.{layout}"
+        held = {names[n]: tensors[names[n]] for n in part}
+        write_safetensors(path, held) if layout == "safetensors" else write_torch(path, held)
+        weight_map.update(dict.fromkeys(held, path.name))
+        paths.append(path)
+    if shards > 1 and index:
+        total = sum(array.nbytes for array in tensors.values())
+        content = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        write_json(folder / f"{stem}.{layout}.index.json", content)
+    return paths
+
+
+def write_torch(path: Path, tensors: Mapping[str, Array]) -> None:
+    """A torch checkpoint; uint16 arrays are bfloat16."""
+    views = {
+        name: torch_writer.bf16(array) if array.dtype == np.uint16 else array
+        for name, array in tensors.items()
+    }
+    torch_writer.save(path, views)
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Array]) -> None:
+    """A safetensors file; uint16 arrays are bfloat16."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, array in tensors.items():
+        begin, end = end, end + array.nbytes
+        entry = {"dtype": DTYPES[array.dtype.name], "shape": list(array.shape)}
+        header[name] = {**entry, "data_offsets": [begin, end]}
+    data = b"".join(np.ascontiguousarray(array).tobytes() for array in tensors.values())
+    path.write_bytes(safetensors_bytes(header, data))
+
+
+def safetensors_bytes(header: Any, data: bytes = b"") -> bytes:
+    """A safetensors file of any header, as JSON or already text, padded as the format advises."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def cast(array: Array, dtype: str) -> Array:
+    """float32 as F32, F16, or BF16's bits in uint16; any other array as it is."""
+    if array.dtype != np.float32:
+        return array
+    if dtype == "BF16":
+        return to_bf16(array)
+    return array.astype({"F32": np.float32, "F16": np.float16}[dtype])
+
+
+def to_bf16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
+    """The bits of the nearest bfloat16, ties to even; for finite values."""
+    bits = values.view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def from_bf16(bits: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
+    """The same numbers as float32."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
