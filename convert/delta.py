@@ -19,6 +19,8 @@ from fwlocal.errors import BadCheckpoint
 Floats = npt.NDArray[Any]
 UNUSED = (".rotary_emb.inv_freq",)  # buffers, computed anew from the configuration
 
+VOCABULARY = ("model.embed_tokens.weight", "lm_head.weight")  # as many rows as tokens
+
 
 class DeltaSource:
     """``base`` + ``delta``; see ``convert.tensors.TensorSource``."""
@@ -48,11 +50,11 @@ class DeltaSource:
 
 def add(base: Bytes, base_dtype: str, delta: Bytes, dtype: str) -> Bytes:
     """base + delta, elementwise, in ``dtype``; the bytes of both and of the result are rows."""
-    left = _from_f32(_to_f32(base, base_dtype), dtype) if base_dtype != dtype else base
-    if dtype == "BF16":
-        return _from_f32(_to_f32(left, dtype) + _to_f32(delta, dtype), dtype)
-    numpy_dtype = {"F32": "<f4", "F16": "<f2"}[dtype]
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found later, named
+        left = _from_f32(_to_f32(base, base_dtype), dtype) if base_dtype != dtype else base
+        if dtype == "BF16":
+            return _from_f32(_to_f32(left, dtype) + _to_f32(delta, dtype), dtype)
+        numpy_dtype = {"F32": "<f4", "F16": "<f2"}[dtype]
         total: Floats = left.view(numpy_dtype) + delta.view(numpy_dtype)
     return total.view(np.uint8)
 
@@ -68,8 +70,7 @@ def _from_f32(values: npt.NDArray[np.float32], dtype: str) -> Bytes:
     if dtype == "F32":
         return values.view(np.uint8)
     if dtype == "F16":
-        with np.errstate(over="ignore"):
-            return values.astype("<f2").view(np.uint8)
+        return values.astype("<f2").view(np.uint8)
     bits = values.view(np.uint32)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
     return np.where(np.isnan(values), (bits >> 16) | 0x40, rounded).astype("<u2").view(np.uint8)
@@ -86,14 +87,17 @@ def _check_match(base: TensorSource, delta: TensorSource) -> None:
                 "this delta was made from"
             )
         if other.shape != tensor.shape:
-            what = "vocabularies differ" if "embed_tokens" in name else "shapes differ"
+            what = "vocabularies differ" if name in VOCABULARY else "shapes differ"
             raise BadCheckpoint(
                 f"{tensor.file}: {name}: {what}: {list(tensor.shape)} in the delta, "
                 f"{list(other.shape)} in the base ({other.file}); name the right base"
             )
         for one in (tensor, other):
             if one.dtype not in FLOATS:
-                raise BadCheckpoint(f"{one.file}: {name}: {one.dtype} cannot be added")
+                raise BadCheckpoint(
+                    f"{one.file}: {name}: {one.dtype} cannot be added, {', '.join(FLOATS)} can; "
+                    "name a checkpoint that is not quantized"
+                )
     for name, tensor in base.tensors.items():
         if name not in delta.tensors and not name.endswith(UNUSED):
             raise BadCheckpoint(

@@ -16,7 +16,7 @@ from fwlocal.errors import BadCheckpoint, UsageError
 from fwlocal.gguf import GGUFHeader, read_header
 
 ARCHITECTURES = ("llama",)
-NOT_COPIED = ("split.", "fwlocal.")
+NOT_COPIED = ("split.", "fwlocal.", "general.alignment")  # they tell of the file, not the model
 
 
 class GGUFFile:
@@ -62,6 +62,7 @@ def open_gguf(path: Path, *, allow_requantize: bool) -> Model:
                 f"{path}: {tensor.name} is quantized already ({tensor.type_name}), and quantizing "
                 "again loses more; name an F32, F16 or BF16 file, or use --allow-requantize"
             )
+    keys = _key_values(path)
     source = GGUFFile(header)
     tensors = tuple(
         ModelTensor(tensor.name, tensor.shape, tensor.dtype, tensor.name)
@@ -73,7 +74,7 @@ def open_gguf(path: Path, *, allow_requantize: bool) -> Model:
         heads,
         header.number("{arch}.attention.head_count_kv") or heads,
     )
-    return Model(_key_values(path), tensors, shape, source)
+    return Model(keys, tensors, shape, source)
 
 
 def _check_supported(header: GGUFHeader) -> None:
@@ -96,12 +97,24 @@ def _check_supported(header: GGUFHeader) -> None:
 
 
 def _key_values(path: Path) -> dict[str, Any]:
-    """All keys with their types, by gguf's own reader: the header is known to be sound."""
-    reader = gguf.GGUFReader(path)
-    keys = {}
-    for key, field in reader.fields.items():
-        if not key.startswith(("GGUF.", *NOT_COPIED)):
-            kind, sub = field.types[0], field.types[-1]
-            array = kind == gguf.GGUFValueType.ARRAY
-            keys[key] = gguf.GGUFValue(field.contents(), kind, sub if array else None)
-    return keys
+    """All keys with their types, by gguf's own reader: the header is known to be sound.
+
+    It knows no type of an empty array, and its writer writes none: they are left out.
+    """
+    try:
+        fields = gguf.GGUFReader(path).fields.items()
+        return {
+            key: _value(field)
+            for key, field in fields
+            if not key.startswith(("GGUF.", *NOT_COPIED)) and field.data
+        }
+    except (ValueError, KeyError) as error:  # a text in an array that is not UTF-8, for one
+        reason = " ".join(str(error).split())
+        raise BadCheckpoint(
+            f"{path}: its keys cannot be copied ({reason}); convert the original checkpoint instead"
+        ) from None
+
+
+def _value(field: Any) -> Any:
+    array = field.types[0] == gguf.GGUFValueType.ARRAY
+    return gguf.GGUFValue(field.contents(), field.types[0], field.types[-1] if array else None)

@@ -13,6 +13,8 @@ LIMIT_BYTES = 64 << 20
 
 def read_json(path: Path, limit_bytes: int = LIMIT_BYTES) -> Any:
     """The value in the file at ``path``. Raises BadCheckpoint naming what is wrong with it."""
+    if path.exists() and not path.is_file():
+        raise BadCheckpoint(f"{path}: is no regular file; copy it from the model's repository")
     try:
         with path.open("rb") as file:
             data = file.read(limit_bytes + 1)
@@ -22,7 +24,10 @@ def read_json(path: Path, limit_bytes: int = LIMIT_BYTES) -> Any:
             "repository"
         ) from error
     if len(data) > limit_bytes:
-        raise BadCheckpoint(f"{path}: over {limit_bytes >> 20} MB, no sound JSON file of a model")
+        raise BadCheckpoint(
+            f"{path}: over {limit_bytes >> 20} MB, no sound JSON file of a model; fetch or copy the "
+            "file again"
+        )
     return parse_json(data, path)
 
 
@@ -31,7 +36,9 @@ def parse_json(data: bytes, where: Path | str) -> Any:
     try:
         return json.loads(data.decode("utf-8-sig"), object_pairs_hook=_no_duplicates)
     except _DuplicateKey as error:
-        raise BadCheckpoint(f"{where}: the key {error.args[0]!r} stands there twice") from None
+        raise BadCheckpoint(
+            f"{where}: the key {error.args[0]!r} stands there twice; fetch or copy the file again"
+        ) from None
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise BadCheckpoint(
             f"{where}: no valid JSON ({error}); fetch or copy the file again"

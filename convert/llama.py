@@ -131,7 +131,8 @@ def _check_supported(path: Path, config: Mapping[str, Any]) -> None:
     named = architectures[0] if isinstance(architectures, list) and architectures else None
     if named not in ARCHITECTURES:
         raise BadCheckpoint(
-            f"{path}: the architecture {named!r} is not supported; {' and '.join(ARCHITECTURES)} are"
+            f"{path}: the architecture {named!r} is not supported; supported: "
+            f"{', '.join(ARCHITECTURES)}"
         )
     if config.get("quantization_config"):
         raise BadCheckpoint(
@@ -294,18 +295,23 @@ def permuted_rows(n_rows: int, n_head: int) -> npt.NDArray[np.int64]:
 
 
 def _rope_freqs(config: LlamaConfig) -> Iterator[ModelTensor]:
-    """Llama 3's frequency factors; transformers' modeling_rope_utils.py, in float32 as there."""
+    """Llama 3's frequency factors: conversion/llama.py, generate_extra_tensors.
+
+    In float32 as there, where torch divides a number by a tensor as number * (1 / tensor). The
+    power is rounded from float64, since float32 powers differ from one processor to the next.
+    """
     rope = config.rope_scaling
     if rope["rope_type"] != "llama3":
         return
-    f32 = np.float32
-    dim, factor = config.head_dim, f32(rope["factor"])
-    low, high = f32(rope["low_freq_factor"]), f32(rope["high_freq_factor"])
-    original = f32(rope["original_max_position_embeddings"])
+    f32, dim = np.float32, config.head_dim
+    original = rope["original_max_position_embeddings"]
+    factor, low, high = rope["factor"], rope["low_freq_factor"], rope["high_freq_factor"]
     exponents = np.arange(0, dim, 2, dtype=f32) / f32(dim)
-    wavelengths = f32(2 * math.pi) / (f32(1) / f32(config.rope_theta) ** exponents)
-    smooth = (original / wavelengths - low) / (high - low) if low != high else f32(0)
-    between = f32(1) / ((f32(1) - smooth) / factor + smooth)
-    factors = np.where(wavelengths > original / low, factor, between)
-    factors = np.where(wavelengths < original / high, f32(1), factors).astype("<f4")
+    powers = np.power(f32(config.rope_theta), exponents, dtype=np.float64).astype(f32)
+    wavelengths = f32(1) / (f32(1) / powers) * f32(2 * math.pi)
+    smooth = f32(1) / wavelengths * f32(original) - f32(low)
+    smooth = smooth / f32(high - low) if high != low else f32(0)
+    between = f32(1) / ((f32(1) - smooth) / f32(factor) + smooth)
+    factors = np.where(wavelengths > f32(original / low), f32(factor), between)
+    factors = np.where(wavelengths < f32(original / high), f32(1), factors).astype("<f4")
     yield ModelTensor("rope_freqs.weight", factors.shape, "F32", "", values=factors.tobytes())

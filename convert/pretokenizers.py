@@ -4,7 +4,9 @@ llama.cpp's own converter knows a byte-level BPE tokenizer by a hash over some e
 is another one for every vocabulary. Here the normalizer, the pre_tokenizer and what else decides
 the cutting are brought into one canonical spelling and looked up. The regexes and the switches
 behind each name are those of ``llm_tokenizer_bpe`` in llama.cpp's ``src/llama-vocab.cpp``; only
-names that cut exactly as the JSON says are listed ("tekken" and "gpt-4o" only come near it).
+names that cut exactly as the JSON says are listed ("tekken" and "gpt-4o" only come near it). One
+exception is harmless: "deepseek-coder" leaves out a cut after spaces beyond ASCII, which no merge
+of a vocabulary that was trained with that cut can cross.
 """
 
 from __future__ import annotations

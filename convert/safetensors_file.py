@@ -9,6 +9,7 @@ The format: https://github.com/huggingface/safetensors#format
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from convert.weight_file import WeightFile
 from fwlocal.errors import BadCheckpoint
 
 MAX_HEADER_BYTES = 100_000_000
+MAX_DIMS = 64  # torch's own
 # safetensors' dtype -> (its name here, bytes); those that no Llama is made of are refused on use.
 DTYPES = {
     "F64": ("F64", 8),
@@ -64,11 +66,14 @@ class SafetensorsFile:
 def _read_header(file: WeightFile) -> dict[str, SourceTensor]:
     path, size = file.path, file.size_bytes
     if size < 8:
-        raise BadCheckpoint(f"{path}: no safetensors file: only {size} bytes long")
+        raise BadCheckpoint(
+            f"{path}: no safetensors file: only {size} bytes long; fetch or copy it again"
+        )
     length = int.from_bytes(file.read(0, 8, "the header's length").tobytes(), "little")
     if length > MAX_HEADER_BYTES:
         raise BadCheckpoint(
-            f"{path}: no safetensors file: its header claims {length} bytes, over 100 MB"
+            f"{path}: no safetensors file: its header claims {length} bytes, over 100 MB; "
+            "fetch or copy it again"
         )
     if 8 + length > size:
         raise BadCheckpoint(
@@ -86,15 +91,21 @@ def _read_header(file: WeightFile) -> dict[str, SourceTensor]:
 
 def _tensor(path: Path, name: str, entry: Any, data_offset: int) -> SourceTensor:
     def wrong(what: str) -> BadCheckpoint:
-        return BadCheckpoint(f"{path}: {name}: {what}; fetch or copy the file again")
+        shown = name if name.isprintable() else ascii(name)
+        return BadCheckpoint(f"{path}: {shown}: {what}; fetch or copy the file again")
 
+    if not name.isprintable():
+        raise wrong("its name is not printable")
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise wrong("its entry must hold dtype, shape and data_offsets")
     shape, offsets = entry["shape"], entry["data_offsets"]
     if not _naturals(shape) or not _naturals(offsets) or len(offsets) != 2:
-        raise wrong(f"shape {shape!r} or data_offsets {offsets!r} are no lists of sizes")
+        raise wrong(
+            f"shape {reprlib.repr(shape)} or data_offsets {reprlib.repr(offsets)} are no lists of "
+            "sizes"
+        )
     if not isinstance(entry["dtype"], str) or entry["dtype"] not in DTYPES:
-        raise wrong(f"unknown dtype {entry['dtype']!r}")
+        raise wrong(f"unknown dtype {reprlib.repr(entry['dtype'])}")
     dtype, item_bytes = DTYPES[entry["dtype"]]
     begin, end = offsets
     expected = math.prod(shape) * item_bytes
@@ -106,7 +117,9 @@ def _tensor(path: Path, name: str, entry: Any, data_offset: int) -> SourceTensor
 
 
 def _naturals(value: Any) -> bool:
-    return isinstance(value, list) and all(type(n) is int and 0 <= n < 2**63 for n in value)
+    if not isinstance(value, list) or len(value) > MAX_DIMS:
+        return False
+    return all(type(n) is int and 0 <= n < 2**63 for n in value)
 
 
 def _check_layout(path: Path, tensors: list[SourceTensor], start: int, size: int) -> None:

@@ -194,7 +194,7 @@ def _special_keys(
     except (ValueError, TypeError, AttributeError, LookupError) as error:
         raise BadCheckpoint(
             f"{files.folder}: the special tokens or the chat template in tokenizer.json, "
-            f"tokenizer_config.json or chat_template.json make no sense ({error}); {COPY}"
+            f"tokenizer_config.json or chat_template.json make no sense ({error!r}); {COPY}"
         ) from error
     keys = _tokenizer_keys(writer)
     for value in keys.values():

@@ -23,7 +23,7 @@ class WeightFile:
         """Raises BadCheckpoint for what is no file, or only a Git-LFS pointer to one."""
         self.path = path
         if path.exists() and not path.is_file():
-            raise BadCheckpoint(f"{path}: is no regular file")
+            raise BadCheckpoint(f"{path}: is no regular file; put the weights themselves there")
         try:
             self._file = path.open("rb", buffering=0)
             self.size_bytes = self._file.seek(0, 2)
@@ -40,7 +40,12 @@ class WeightFile:
         """``count`` bytes from ``offset``. Raises BadCheckpoint naming ``what`` if they are not
         there."""
         buffer = np.empty(count, np.uint8)
-        view, done = buffer.data, 0
+        self.fill(buffer, offset, what)
+        return buffer
+
+    def fill(self, buffer: Bytes, offset: int, what: str) -> None:
+        """The same into an array that is there."""
+        view, count, done = buffer.data, buffer.size, 0
         try:
             self._file.seek(offset)
             while done < count:
@@ -57,7 +62,6 @@ class WeightFile:
                 f"{self.path}: truncated at {what}: {offset + count} bytes expected, "
                 f"{offset + done} on disk; fetch or copy the file again"
             )
-        return buffer
 
     def close(self) -> None:
         """Give the file back."""

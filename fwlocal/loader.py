@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from fwlocal import hardware, hub, llama
@@ -19,7 +19,7 @@ from fwlocal.gguf import GGUFHeader, read_header
 from fwlocal.interrupts import Interrupt
 from fwlocal.kv_cache import KVCache
 from fwlocal.offload import MIN_N_CTX, check_fits, default_n_ctx
-from fwlocal.prompts import FORMAT_NAMES, FORMATS, GGUF_FORMAT, Render
+from fwlocal.prompts import FORMAT_NAMES, FORMATS, GGUF_FORMAT, Render, format_of_template
 from fwlocal.registry import ModelSpec, Registry, load_registry, user_file
 from fwlocal.sampling import SamplingParams
 from fwlocal.soundness import check_sound
@@ -95,7 +95,13 @@ def open_file(
         hub.fetch_package(file.spec.package, file.path, notify=notify)
     header = read_header(file.path)
     check_sound(header)
-    return file, header
+    return _recognised(file, header, library.registry), header
+
+
+def _recognised(file: ModelFile, header: GGUFHeader, registry: Registry) -> ModelFile:
+    """A file of ours says which model it is, whatever its name."""
+    spec = registry.models.get(header.text("fwlocal.model") or "")
+    return file if file.spec is not None or spec is None else replace(file, spec=spec)
 
 
 def open_model(
@@ -189,14 +195,17 @@ def _unheeded(
 
 
 def choose_format(file: ModelFile, header: GGUFHeader, asked: str | None) -> str:
-    """The prompt format: the one asked for, else the registry's, else the file's own template.
+    """The prompt format: the one asked for, else the registry's, else the file's own template,
+    by name where it is one of ours (with its stop strings).
 
     Raises UsageError where there is none of them: a wrong format makes a model talk nonsense.
     """
     if asked is not None and asked not in FORMAT_NAMES:
         raise UsageError(f"no prompt format is called {asked!r}; there are {_named(FORMAT_NAMES)}")
-    chosen = asked or (file.spec.prompt_format if file.spec else GGUF_FORMAT)
-    if chosen == GGUF_FORMAT and header.text("tokenizer.chat_template") is None:
+    template = header.text("tokenizer.chat_template")
+    own = format_of_template(template or "") or GGUF_FORMAT
+    chosen = asked or (file.spec.prompt_format if file.spec else own)
+    if chosen == GGUF_FORMAT and template is None:
         raise UsageError(
             f"{file.path} carries no chat template; name its format with --prompt-format "
             f"({_named(FORMATS)}), or use --raw"

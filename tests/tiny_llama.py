@@ -133,7 +133,7 @@ def write_gguf(
     if template is not None:
         writer.add_chat_template(template)
     for name, tensor in checkpoint(shape, seed).items():
-        writer.add_tensor(_gguf_name(name), _permuted(name, tensor, shape))
+        writer.add_tensor(gguf_name(name), permuted(name, tensor, shape))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -141,7 +141,8 @@ def write_gguf(
     return path
 
 
-def _gguf_name(name: str) -> str:
+def gguf_name(name: str) -> str:
+    """A tensor's name in a GGUF."""
     fixed = {
         "model.embed_tokens.weight": "token_embd.weight",
         "model.norm.weight": "output_norm.weight",
@@ -154,7 +155,7 @@ def _gguf_name(name: str) -> str:
     return f"blk.{layer}.{_GGUF_NAMES[module]}.{kind}"
 
 
-def _permuted(name: str, tensor: Array, shape: Shape) -> Array:
+def permuted(name: str, tensor: Array, shape: Shape) -> Array:
     """Q and K rows from Hugging Face's half-split rotary order to llama.cpp's interleaved one."""
     heads = {"q_proj": shape.num_attention_heads, "k_proj": shape.num_key_value_heads}
     for part, n_head in heads.items():

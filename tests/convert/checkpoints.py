@@ -6,6 +6,8 @@ folder = write_checkpoint(tmp_path / "m", dtype="BF16", shards=3, config={"rope_
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,7 +63,7 @@ def write_checkpoint(
         weights.pop("lm_head.weight", None)
     stored = {name: cast(array, dtype) for name, array in weights.items() if array is not None}
     tied = tied or shape.tie_word_embeddings
-    settings = {**_config(shape, dtype), "tie_word_embeddings": tied, **(config or {})}
+    settings = {**config_of(shape, dtype), "tie_word_embeddings": tied, **(config or {})}
     write_json(folder / "config.json", {k: v for k, v in settings.items() if v is not None})
     write_weights(folder, stored, layout=layout, shards=shards)
     if tokenizer:
@@ -69,7 +71,8 @@ def write_checkpoint(
     return folder
 
 
-def _config(shape: Shape, dtype: str) -> dict[str, Any]:
+def config_of(shape: Shape, dtype: str) -> dict[str, Any]:
+    """What config.json says of ``shape``."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -153,6 +156,34 @@ def write_safetensors(path: Path, tensors: Mapping[str, Array]) -> None:
         header[name] = {**entry, "data_offsets": [begin, end]}
     data = b"".join(np.ascontiguousarray(array).tobytes() for array in tensors.values())
     path.write_bytes(safetensors_bytes(header, data))
+
+
+def write_hollow_safetensors(path: Path, shape: Shape) -> None:
+    """BF16 weights of any size, all zero, that take no room on the disk."""
+    q, kv = (n * shape.head_dim for n in (shape.num_attention_heads, shape.num_key_value_heads))
+    hidden, ffn = shape.hidden_size, shape.intermediate_size
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (shape.vocab_size, hidden)}
+    for layer in range(shape.num_hidden_layers):
+        name = f"model.layers.{layer}"
+        shapes |= {
+            f"{name}.input_layernorm.weight": (hidden,),
+            f"{name}.self_attn.q_proj.weight": (q, hidden),
+            f"{name}.self_attn.k_proj.weight": (kv, hidden),
+            f"{name}.self_attn.v_proj.weight": (kv, hidden),
+            f"{name}.self_attn.o_proj.weight": (hidden, q),
+            f"{name}.post_attention_layernorm.weight": (hidden,),
+            f"{name}.mlp.gate_proj.weight": (ffn, hidden),
+            f"{name}.mlp.up_proj.weight": (ffn, hidden),
+            f"{name}.mlp.down_proj.weight": (hidden, ffn),
+        }
+    shapes |= {"model.norm.weight": (hidden,), "lm_head.weight": (shape.vocab_size, hidden)}
+    header, end = {}, 0
+    for name, dims in shapes.items():
+        begin, end = end, end + 2 * math.prod(dims)
+        header[name] = {"dtype": "BF16", "shape": list(dims), "data_offsets": [begin, end]}
+    start = safetensors_bytes(header)
+    path.write_bytes(start)
+    os.truncate(path, len(start) + end)
 
 
 def safetensors_bytes(header: Any, data: bytes = b"") -> bytes:

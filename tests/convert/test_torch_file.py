@@ -26,6 +26,7 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -39,8 +40,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convert import torch_file
-from convert.torch_file import StoredRange, TorchFile
+from convert import torch_file, torch_pickle, torch_zip
+from convert.tensors import StoredRange
+from convert.torch_file import TorchFile
 from fwlocal.errors import BadCheckpoint
 from tests.convert import torch_writer as tw
 from tests.convert.torch_writer import View
@@ -116,7 +118,7 @@ def test_dtypes_and_offsets_of_a_file_written_by_torch() -> None:
 def test_the_checksums_are_those_of_the_storages() -> None:
     data = WRITTEN_BY_TORCH.read_bytes()
     with closing(TorchFile(WRITTEN_BY_TORCH)) as source:
-        checksums = source.checksums
+        checksums = source.checksums[WRITTEN_BY_TORCH]
     assert [entry.name for entry in checksums] == [f"written_by_torch/data/{i}" for i in range(9)]
     for entry in checksums:
         assert zlib.crc32(data[entry.offset : entry.offset + entry.size_bytes]) == entry.crc32
@@ -148,7 +150,7 @@ def test_bfloat16_shared_storages_and_any_folder(path: Path) -> None:
     np.testing.assert_array_equal(tensors["head"], tied)
     np.testing.assert_array_equal(tensors["norm"], [1.0, -2.0])
     with closing(TorchFile(path)) as source:
-        assert [entry.name for entry in source.checksums] == [
+        assert [entry.name for entry in source.checksums[path]] == [
             "pytorch_model/data/0",
             "pytorch_model/data/1",
         ]
@@ -223,9 +225,7 @@ def test_a_file_truncated_while_it_is_open(path: Path) -> None:
     tw.save(path, {"weight": np.ones((64, 64), np.float32)})
     with closing(TorchFile(path)) as source:
         os.truncate(path, source.tensors["weight"].offset + 1000)
-        with pytest.raises(
-            BadCheckpoint, match=r"model.bin: truncated since .* weight has \d+ of 16384"
-        ):
+        with pytest.raises(BadCheckpoint, match=r"model.bin: truncated at weight: \d+ bytes exp"):
             source.read_rows("weight", 0, 64)
 
 
@@ -463,22 +463,28 @@ def test_a_damaged_pickle(sound: Path) -> None:
     assert "archive/data.pkl does not match its CRC" in refusal(sound)
 
 
-def test_a_pickle_or_a_directory_of_gigabytes(sound: Path) -> None:
-    size = torch_file.MAX_SMALL_BYTES + 1
-    tw.write_zip(sound, {"data.pkl": bytes(size)})
-    assert f"archive/data.pkl has {size} bytes" in refusal(sound)
-    # Behind the megabytes of zeros, a directory that claims to be all of them.
+def test_a_pickle_too_large_to_be_one(path: Path) -> None:
+    size = torch_zip.MAX_SMALL_BYTES + 1
+    tw.write_zip(path, {"data.pkl": bytes(size)})
+    assert f"archive/data.pkl has {size} bytes" in refusal(path)
+
+
+def test_a_directory_that_claims_most_of_the_file(sound: Path) -> None:
+    claimed = 256 << 20
     end = sound.read_bytes()[-22:]
-    claim = end[:12] + struct.pack("<II", size, 30) + end[20:]
-    os.truncate(sound, sound.stat().st_size - 22)
+    os.truncate(sound, claimed)  # sparse
     with sound.open("ab") as file:
-        file.write(claim)
+        file.write(end[:12] + struct.pack("<II", claimed - 100, 100) + end[20:])
+    tracemalloc.start()
     assert "no sound directory" in refusal(sound)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < torch_zip.MAX_SMALL_BYTES
 
 
 def test_a_pickle_of_too_many_opcodes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_pickle(path, b"N" * 1000)
-    monkeypatch.setattr(torch_file, "MAX_OPCODES", 500)
+    monkeypatch.setattr(torch_pickle, "MAX_OPCODES", 500)
     assert "NONE (opcode 500)" in refusal(path)
 
 
@@ -494,7 +500,9 @@ def test_entries_that_say_nothing_about_tensors_are_ignored(path: Path) -> None:
     assert list(read_all(path)) == ["weight"]
 
 
-@pytest.mark.parametrize("names", [["readme"], ["a/data.pkl", "b/data.pkl"], ["data.pkl"]])
+@pytest.mark.parametrize(
+    "names", [["readme"], ["a/data.pkl", "b/data.pkl"], ["data.pkl"], ["a/b/data.pkl"]]
+)
 def test_a_zip_of_something_else(path: Path, names: list[str]) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         for name in names:
@@ -550,15 +558,20 @@ def test_the_formats_before_zip(path: Path, head: bytes) -> None:
     assert "load it with torch and save" in message
 
 
-@pytest.mark.parametrize("data", [b"", b"PK", b"version https://git-lfs", b"GGUF" + bytes(99)])
+@pytest.mark.parametrize("data", [b"", b"PK", b"GGUF" + bytes(99)])
 def test_an_unknown_file(path: Path, data: bytes) -> None:
     path.write_bytes(data)
     assert "truncated or no zip" in refusal(path)
 
 
+def test_a_pointer_instead_of_weights(path: Path) -> None:
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:...")
+    assert "only a Git-LFS pointer" in refusal(path)
+
+
 def test_no_file_and_a_folder(path: Path) -> None:
     assert "cannot be read: No such file" in refusal(path)
-    assert "cannot be read" in refusal(path.parent)
+    assert "is no regular file" in refusal(path.parent)
 
 
 SMALL = WRITTEN_BY_TORCH.read_bytes()
@@ -611,7 +624,7 @@ def test_damage_that_no_checksum_tells(
     with closing(TorchFile(WRITTEN_BY_TORCH)) as source:
         entries = {
             entry.name.removeprefix("written_by_torch/"): SMALL[entry.offset :][: entry.size_bytes]
-            for entry in source.checksums
+            for entry in source.checksums[WRITTEN_BY_TORCH]
         }
     tw.write_zip(path, {"data.pkl": bytes(data), **entries})
     assert not (message := try_to_read(path)) or message.isprintable()

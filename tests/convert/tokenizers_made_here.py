@@ -39,10 +39,12 @@ TEXTS = (
     "I've 'told HE'S THERE, 'RE you sure? 'M not sure 'D like a'lL We'Ve",
     "🚀 (normal) 😶\u200d🌫️ (several at once) ✅ 🦙🦙",
     "हिन्दी में नमस्ते, សួស្តី, שלום, مرحبا",
-    "no\u00a0break\u2003em\u3000full\r\nline\rreturn",
+    "carriage\r\nreturn\rline\nfeed",
     "''''''```````\"\"\"\"......!!!!!!?????? ------=======",
     "Ünïcödé ﬁ ŉ Ⅷ x² e\u0301 (a mark alone) Ångström",
 )
+
+WIDE_SPACES = "no\u00a0break\u2003em\u3000full, no\u00a0break\u2003em\u3000full"
 
 
 def sentencepiece_model(vocab_size: int = 500, **options: Any) -> bytes:
@@ -93,9 +95,7 @@ def sentencepiece_as_json(processor: SentencePieceProcessor) -> dict[str, Any]:
     replace = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
     return {
         "version": "1.0",
-        "added_tokens": [
-            added_token(n, processor.IdToPiece(n), special=True) for n in (0, 1, 2)
-        ],
+        "added_tokens": [added_token(n, processor.IdToPiece(n), special=True) for n in (0, 1, 2)],
         "normalizer": {
             "type": "Sequence",
             "normalizers": [{"type": "Prepend", "prepend": "▁"}, replace],
@@ -145,7 +145,7 @@ def byte_level_json(
         show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
-    tokenizer.train_from_iterator(TEXTS, trainer)
+    tokenizer.train_from_iterator((*TEXTS, WIDE_SPACES), trainer)
     content: dict[str, Any] = json.loads(tokenizer.to_str())
     written = [
         {**step, "trim_offsets": True} if step["type"] == "ByteLevel" else step for step in steps

@@ -1,0 +1,48 @@
+"""The reference for whole conversions: the unquantized GGUF that llama.cpp's converter would make
+of a checkpoint, written here by other code than ours, for ``llama_model_quantize`` to quantize."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gguf
+
+from tests.convert.checkpoints import cast, from_bf16
+from tests.tiny_llama import Shape, checkpoint, gguf_name, permuted
+
+
+def write_unquantized(path: Path, shape: Shape, dtype: str, seed: int = 0) -> Path:
+    """Matrices in ``dtype``, vectors in F32, as ``convert_hf_to_gguf.py --outtype`` has them."""
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(shape.max_position_embeddings)
+    writer.add_embedding_length(shape.hidden_size)
+    writer.add_block_count(shape.num_hidden_layers)
+    writer.add_feed_forward_length(shape.intermediate_size)
+    writer.add_head_count(shape.num_attention_heads)
+    writer.add_head_count_kv(shape.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(shape.rms_norm_eps)
+    writer.add_vocab_size(shape.vocab_size)
+    writer.add_tokenizer_model("none")
+    for name, tensor in checkpoint(shape, seed).items():
+        values = permuted(name, tensor, shape)
+        if values.ndim == 1:  # a vector loses what the checkpoint's dtype cannot hold
+            stored = cast(values, dtype)
+            values = from_bf16(stored) if dtype == "BF16" else stored.astype("float32")
+            writer.add_tensor(gguf_name(name), values)
+        else:
+            kind = gguf.GGMLQuantizationType[dtype]
+            stored = cast(values, dtype).view("uint8") if dtype == "BF16" else cast(values, dtype)
+            writer.add_tensor(gguf_name(name), stored, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def tensor_bytes(path: Path) -> dict[str, tuple[str, bytes]]:
+    """Every tensor's type and data, in the file's order, by gguf's own reader."""
+    return {
+        tensor.name: (tensor.tensor_type.name, tensor.data.tobytes())
+        for tensor in gguf.GGUFReader(path).tensors
+    }

@@ -1,0 +1,237 @@
+"""Whole conversions, held byte for byte against ``llama_model_quantize`` of the installed library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+
+from convert.checkpoint import locate
+from convert.job import Outcome, Request, prepare, run_job
+from convert.metadata import Known
+from convert.recipes import LEVELS
+from convert.verify import verify
+from convert.writer import UNKNOWN
+from fwlocal.errors import BadCheckpoint, DoesNotFit, UsageError
+from fwlocal.gguf import read_header
+from tests.convert import llama_quant
+from tests.convert.checkpoints import config_of, write_checkpoint, write_hollow_safetensors
+from tests.convert.reference import tensor_bytes, write_unquantized
+from tests.tiny_llama import Shape, checkpoint
+
+PLAIN = tuple(
+    name for name in LEVELS if not name.startswith("IQ2") and name not in ("IQ3_XXS", "IQ3_XS")
+)
+NEEDY = tuple(name for name in LEVELS if name not in PLAIN)
+WIDE = Shape(256, 256, 2, 4, 2, vocab_size=512)  # grouped-query attention, K-quants fit
+SHAPES = {
+    "gqa-f32-safetensors": (WIDE, "F32", "safetensors"),
+    "gqa-bf16-bin": (WIDE, "BF16", "bin"),
+    "mha-f16-safetensors": (Shape(256, 512, 2, 4, 4, vocab_size=512), "F16", "safetensors"),
+    "gqa4-tied-f32-bin": (
+        Shape(512, 256, 2, 8, 2, vocab_size=512, tie_word_embeddings=True),
+        "F32",
+        "bin",
+    ),
+    "odd-bf16-safetensors": (Shape(96, 160, 2, 3, 1, vocab_size=512), "BF16", "safetensors"),
+    "biased-f16-bin": (
+        Shape(256, 256, 2, 4, 2, vocab_size=512, attention_bias=True, mlp_bias=True, head_dim=32),
+        "F16",
+        "bin",
+    ),
+}
+
+
+def convert(source: Path, levels: tuple[str, ...], out: Path, **rest: Any) -> Outcome:
+    """What the command line does."""
+    chosen = tuple(LEVELS[name] for name in levels)
+    job = prepare(Request(locate(str(source)), chosen, out, name="m", n_threads=2, **rest))
+    try:
+        return run_job(job)
+    finally:
+        job.close()
+
+
+@pytest.mark.parametrize("case", SHAPES)
+def test_every_level_is_byte_identical_to_llama_quantize(case: str, tmp_path: Path) -> None:
+    shape, dtype, layout = SHAPES[case]
+    source = write_checkpoint(tmp_path / "m", shape, dtype=dtype, layout=layout, shards=2)
+    unquantized = write_unquantized(tmp_path / "unquantized.gguf", shape, dtype)
+    convert(source, PLAIN, tmp_path / "out")
+    for level in PLAIN:
+        llama_quant.quantize(unquantized, tmp_path / "theirs.gguf", level)
+        theirs = tensor_bytes(tmp_path / "theirs.gguf")
+        ours = tensor_bytes(tmp_path / "out" / f"m-{level}.gguf")
+        assert list(ours.items()) == list(theirs.items()), level  # in the same order, too
+
+
+@pytest.mark.parametrize("level", [*NEEDY, "Q4_0", "Q5_0", "Q4_K_M", "IQ4_NL", "IQ4_XS"])
+def test_levels_with_an_importance_matrix_are_byte_identical(
+    level: str, imatrix: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    source = write_checkpoint(tmp_path / "m", WIDE)
+    unquantized = write_unquantized(tmp_path / "unquantized.gguf", WIDE, "F32")
+    path, arrays = imatrix
+    convert(source, (level,), tmp_path, imatrix=path)
+    llama_quant.quantize(unquantized, tmp_path / "theirs.gguf", level, imatrix=arrays)
+    assert tensor_bytes(tmp_path / f"m-{level}.gguf") == tensor_bytes(tmp_path / "theirs.gguf")
+
+
+@pytest.fixture(scope="module")
+def imatrix(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A random importance matrix for every matrix of WIDE, as a file and as arrays."""
+    path = tmp_path_factory.mktemp("imatrix") / "imatrix.gguf"
+    random = np.random.default_rng(7)
+    writer = gguf.GGUFWriter(path, "none")
+    writer.add_type("imatrix")
+    writer.add_array("imatrix.datasets", ["text"])
+    writer.add_uint32("imatrix.chunk_count", 1)
+    writer.add_uint32("imatrix.chunk_size", 64)
+    arrays = {}
+    for layer in range(WIDE.num_hidden_layers):
+        for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"):
+            width = WIDE.intermediate_size if name == "ffn_down" else WIDE.hidden_size
+            values = random.random(width, np.float32)
+            tensor = f"blk.{layer}.{name}.weight"
+            arrays[tensor] = values
+            writer.add_tensor(f"{tensor}.in_sum2", values.reshape(1, -1))
+            writer.add_tensor(f"{tensor}.counts", np.ones((1, 1), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path, arrays
+
+
+def test_a_level_that_needs_an_importance_matrix_says_so(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "m", WIDE)
+    with pytest.raises(UsageError, match=r"IQ2_XS needs an importance matrix .*--imatrix FILE"):
+        convert(source, ("IQ2_XS",), tmp_path)
+
+
+def test_keys_say_where_the_file_came_from(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "MyLlama", WIDE, shards=2)
+    convert(source, ("Q8_0",), tmp_path)
+    header = read_header(tmp_path / "m-Q8_0.gguf")
+    assert header.text("fwlocal.source") == "MyLlama"
+    assert header.text("general.name") == "m"
+    assert header.number("general.file_type") == 7
+    assert header.number("general.quantization_version") == 2
+    assert len(list(header.metadata["fwlocal.source.sha256"])) == 2  # type: ignore[arg-type]
+    assert UNKNOWN not in list(header.metadata["fwlocal.tensor.sha256"])  # type: ignore[arg-type]
+    verdict = verify(header.path)
+    assert verdict.n_hashed == verdict.n_tensors == len(header.tensors)
+    assert not verdict.damaged
+
+
+@pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
+def test_base_and_delta_give_what_the_merged_checkpoint_gives(dtype: str, tmp_path: Path) -> None:
+    """Base and sum are multiples of 1/64 below 2: their difference is exact in every dtype."""
+    merged = {n: np.round(t * 8) / 64 for n, t in checkpoint(WIDE, 1).items()}
+    base = {n: np.round(t * 8) / 64 for n, t in checkpoint(WIDE, 2).items()}
+    merged, base = (
+        {n: np.clip(t, -1, 1).astype(np.float32) for n, t in tensors.items()}
+        for tensors in (merged, base)
+    )
+    delta = {name: merged[name] - base[name] for name in merged}
+    folders = {
+        name: write_checkpoint(tmp_path / name, WIDE, dtype=dtype, tensors=tensors, shards=shards)
+        for name, tensors, shards in (("merged", merged, 1), ("base", base, 2), ("delta", delta, 3))
+    }
+    levels = ("F32", "F16", "BF16", *PLAIN[:-3])
+    convert(folders["merged"], levels, tmp_path / "a")
+    convert(folders["delta"], levels, tmp_path / "b", base=str(folders["base"]))
+    for level in levels:
+        a, b = (tensor_bytes(tmp_path / side / f"m-{level}.gguf") for side in "ab")
+        assert a == b, level
+
+
+def test_a_known_delta_is_refused_without_its_base(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "delta", WIDE)
+    known = Known(is_delta=True, base_repo="huggyllama/llama-65b")
+    with pytest.raises(UsageError, match=r"a delta, .*--base \(huggyllama/llama-65b\)"):
+        convert(source, ("Q8_0",), tmp_path, known=known)
+
+
+def test_a_gguf_gives_the_levels_that_its_checkpoint_gives(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "m", WIDE, dtype="BF16")
+    convert(source, ("BF16", "Q4_K_M", "Q8_0"), tmp_path / "a")
+    convert(tmp_path / "a" / "m-BF16.gguf", ("Q4_K_M",), tmp_path / "b")
+    assert tensor_bytes(tmp_path / "b" / "m-Q4_K_M.gguf") == tensor_bytes(
+        tmp_path / "a" / "m-Q4_K_M.gguf"
+    )
+    with pytest.raises(UsageError, match=r"quantized already \(Q8_0\).*--allow-requantize"):
+        convert(tmp_path / "a" / "m-Q8_0.gguf", ("Q4_K_M",), tmp_path / "c")
+    convert(tmp_path / "a" / "m-Q8_0.gguf", ("Q4_K_M",), tmp_path / "c", allow_requantize=True)
+    assert verify(tmp_path / "c" / "m-Q4_K_M.gguf").n_hashed
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_named(bad: float, tmp_path: Path) -> None:
+    name = "model.layers.1.mlp.up_proj.weight"
+    damaged = checkpoint(WIDE)[name]
+    damaged[3, 5] = bad
+    source = write_checkpoint(tmp_path / "m", WIDE, tensors={name: damaged})
+    with pytest.raises(BadCheckpoint, match=rf"model\.safetensors: {name} holds NaN or Inf"):
+        convert(source, ("Q4_K_M", "F16"), tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*.gguf"))
+    convert(source, ("Q4_K_M", "F32"), tmp_path / "out", allow_nan=True)
+    kept = tensor_bytes(tmp_path / "out" / "m-F32.gguf")["blk.1.ffn_up.weight"][1]
+    assert np.array_equal(np.frombuffer(kept, np.float32), damaged.reshape(-1), equal_nan=True)
+    assert not verify(tmp_path / "out" / "m-Q4_K_M.gguf").damaged
+
+
+def test_values_that_a_level_cannot_hold_are_named(tmp_path: Path) -> None:
+    name = "model.layers.0.mlp.up_proj.weight"
+    source = write_checkpoint(
+        tmp_path / "m", WIDE, tensors={name: checkpoint(WIDE)[name] * np.float32(1e30)}
+    )
+    with pytest.raises(BadCheckpoint, match=rf"{name} holds values too large for Q8_0; use F32"):
+        convert(source, ("Q8_0",), tmp_path)
+
+
+def test_a_damaged_zip_entry_is_named(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "m", WIDE, layout="bin")
+    weights = source / "pytorch_model.bin"
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1  # still a finite number
+    weights.write_bytes(data)
+    with pytest.raises(BadCheckpoint, match=r"pytorch_model\.bin: archive/data/\d+ is damaged"):
+        convert(source, ("Q8_0",), tmp_path)
+    assert not list(tmp_path.glob("*.gguf"))
+
+
+def test_split_files_hold_the_same_tensors(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "m", WIDE)
+    convert(source, ("Q8_0",), tmp_path / "whole")
+    convert(source, ("Q8_0",), tmp_path / "split", split_bytes=300_000)
+    parts = sorted((tmp_path / "split").glob("*.gguf"))
+    assert len(parts) > 3
+    assert parts[0].name == f"m-Q8_0-00001-of-{len(parts):05d}.gguf"
+    assert all(part.stat().st_size < 310_000 for part in parts[1:])
+    joined = [item for part in parts for item in tensor_bytes(part).items()]
+    assert joined == list(tensor_bytes(tmp_path / "whole" / "m-Q8_0.gguf").items())
+    headers = [read_header(part) for part in parts]
+    assert [header.number("split.no") for header in headers] == list(range(len(parts)))
+    assert {header.number("split.tensors.count") for header in headers} == {len(joined)}
+
+
+def test_a_target_that_is_the_source_is_refused(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "m", WIDE)
+    convert(source, ("F32",), tmp_path)
+    before = (tmp_path / "m-F32.gguf").read_bytes()
+    with pytest.raises(UsageError, match="is the source itself"):
+        convert(tmp_path / "m-F32.gguf", ("F32",), tmp_path, overwrite=True)
+    assert (tmp_path / "m-F32.gguf").read_bytes() == before
+
+
+def test_more_than_the_disk_holds_is_refused_before_the_start(tmp_path: Path) -> None:
+    huge = Shape(1 << 16, 1 << 22, 1, 2, 1, vocab_size=512)  # 1.6 TB in BF16, all of it a hole
+    source = write_checkpoint(tmp_path / "m", config=config_of(huge, "BF16"))
+    write_hollow_safetensors(source / "model.safetensors", huge)
+    with pytest.raises(DoesNotFit, match=r"out: \d+\.\d\d GB needed, [\d.]+ GB free; make room"):
+        convert(source, ("F32", "Q8_0"), tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
