@@ -23,8 +23,14 @@ READERS: Mapping[str, Callable[[Path], TensorSource]] = {
     ".pt": TorchFile,
     ".pth": TorchFile,
 }
-INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-WHOLE = ("model.safetensors", "pytorch_model.bin")
+# The first of these that a folder has is taken, as transformers does.
+INDEX = ".index.json"
+STANDARD = (
+    "model.safetensors",
+    f"model.safetensors{INDEX}",
+    "pytorch_model.bin",
+    f"pytorch_model.bin{INDEX}",
+)
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.\w+)")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -44,7 +50,7 @@ class Location:
         """A name for people: the repository's, else the folder's or file's own."""
         if self.repo is not None:
             return self.repo.split("/")[-1]
-        if self.weights is not None and self.weights.suffix == ".gguf":
+        if self.weights is not None and self.is_gguf:
             return self.weights.stem
         return self.folder.resolve().name
 
@@ -59,10 +65,15 @@ def locate(source: str) -> Location:
 
     Raises UsageError when it is none of them.
     """
-    path = Path(source).expanduser()
-    if path.is_dir():
+    try:
+        path = Path(source).expanduser()
+        is_folder, exists = path.is_dir(), path.exists()
+    except (OSError, RuntimeError) as error:  # RuntimeError: ~somebody who is not known here
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{source}: cannot be read: {reason}; name another source") from None
+    if is_folder:
         return Location(path, None, *_hub_origin(path))
-    if path.exists():
+    if exists:
         known = (*READERS, ".gguf")
         if path.suffix.lower() not in known:
             raise UsageError(
@@ -139,22 +150,17 @@ def open_checkpoint(location: Location) -> TensorSource:
 
     Raises BadCheckpoint for a missing shard, a damaged header, or an index that does not fit.
     """
-    if location.weights is not None and _SHARD.fullmatch(location.weights.name) is None:
-        return _open(location.weights)
-    for index in INDEXES:
-        path = location.folder / index
-        if location.weights is None and path.exists():
-            return _indexed(path)
-    return _open_all(_weight_files(location))
-
-
-def _weight_files(location: Location) -> list[Path]:
-    folder = location.folder
     if location.weights is not None:
-        return _siblings(location.weights)
-    for name in WHOLE:
-        if (folder / name).exists():
-            return [folder / name]
+        return _open_all(_siblings(location.weights))
+    for name in STANDARD:
+        path = location.folder / name
+        if path.exists():
+            return _indexed(path) if name.endswith(INDEX) else _open(path)
+    return _open_all(_weight_files(location.folder))
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files of a folder without an index."""
     for suffix in READERS:
         found = sorted(folder.glob(f"*{suffix}"))
         shards = [path for path in found if _SHARD.fullmatch(path.name)]
@@ -194,9 +200,13 @@ def _weight_map(index: Path) -> dict[str, str]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise BadCheckpoint(f"{index}: it has no weight_map; fetch or copy the file again")
     for tensor, file in weight_map.items():
+        if not tensor.isprintable():
+            raise BadCheckpoint(
+                f"{index}: {tensor!a} is no tensor's name; fetch or copy the file again"
+            )
         if not _is_plain(file):
             raise BadCheckpoint(
-                f"{index}: {tensor} is said to be in {file!r}, outside the checkpoint's folder; "
+                f"{index}: {tensor} is said to be in {file!a}, which names no file in the folder; "
                 "fetch the file again from a source that you trust"
             )
     return weight_map
@@ -204,11 +214,12 @@ def _weight_map(index: Path) -> dict[str, str]:
 
 def _is_plain(file: Any) -> bool:
     """Whether an index entry names a file inside the folder, on every platform."""
-    if not isinstance(file, str) or not file or "\0" in file:
+    if not isinstance(file, str) or not file.isprintable():
         return False
     windows = PureWindowsPath(file)
     return (
-        not PurePosixPath(file).is_absolute()
+        0 < len(file.encode()) < 256
+        and not PurePosixPath(file).is_absolute()
         and not windows.drive
         and not windows.root
         and ".." not in windows.parts

@@ -25,8 +25,8 @@ def read_json(path: Path, limit_bytes: int = LIMIT_BYTES) -> Any:
         ) from error
     if len(data) > limit_bytes:
         raise BadCheckpoint(
-            f"{path}: over {limit_bytes >> 20} MB, no sound JSON file of a model; fetch or copy the "
-            "file again"
+            f"{path}: over {limit_bytes >> 20} MB, no sound JSON file of a model; fetch or copy "
+            "it again"
         )
     return parse_json(data, path)
 

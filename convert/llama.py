@@ -7,6 +7,7 @@ A configuration's own code (auto_map) is never run.
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from convert.tensors import FLOATS, SourceTensor
 from fwlocal.errors import BadCheckpoint
 
 ARCHITECTURES = ("LlamaForCausalLM", "LLaMAForCausalLM")
+ACTIVATION = "silu"  # llama.cpp knows no other for this architecture
 
 # Hugging Face's name within a layer -> (GGUF's, whether every Llama has it).
 LAYER = {
@@ -63,7 +65,7 @@ INTEGERS: Mapping[str, tuple[int, int, int | None]] = {
 
 @dataclass(frozen=True)
 class LlamaConfig:
-    """Hyper-parameters by their names in config.json; ``rope_scaling`` as there, {} for none."""
+    """Hyper-parameters by their names in config.json; ``rope_scaling`` has its rope_type."""
 
     hidden_size: int
     intermediate_size: int
@@ -120,9 +122,9 @@ def read_config(path: Path) -> LlamaConfig:
         rms_norm_eps=_number(path, config, "rms_norm_eps", 1e-6),
         rope_theta=_number(path, rope, "rope_theta", _number(path, config, "rope_theta", 10000.0)),
         rope_scaling=rope,
-        tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
-        attention_bias=bool(config.get("attention_bias", False)),
-        mlp_bias=bool(config.get("mlp_bias", False)),
+        tie_word_embeddings=_flag(path, config, "tie_word_embeddings"),
+        attention_bias=_flag(path, config, "attention_bias"),
+        mlp_bias=_flag(path, config, "mlp_bias"),
     )
 
 
@@ -138,6 +140,11 @@ def _check_supported(path: Path, config: Mapping[str, Any]) -> None:
         raise BadCheckpoint(
             f"{path}: the checkpoint is already quantized (quantization_config); name the original"
         )
+    if config.get("hidden_act", ACTIVATION) != ACTIVATION:
+        raise BadCheckpoint(
+            f"{path}: hidden_act is {reprlib.repr(config['hidden_act'])}; only {ACTIVATION} is "
+            "supported"
+        )
 
 
 def _integer(path: Path, config: Mapping[str, Any], key: str) -> int:
@@ -146,15 +153,26 @@ def _integer(path: Path, config: Mapping[str, Any], key: str) -> int:
     if value is None and default is not None:
         return default
     if type(value) is not int or not least <= value <= most:
-        raise BadCheckpoint(f"{path}: {key} is {value!r}; it must be {least} to {most}")
+        raise BadCheckpoint(
+            f"{path}: {key} is {reprlib.repr(value)}; it must be a whole number, {least} to {most}"
+        )
     return value
 
 
 def _number(path: Path, config: Mapping[str, Any], key: str, default: float) -> float:
     value = config.get(key, default)
-    if type(value) not in (int, float) or not math.isfinite(value) or not 0 < value < 1e12:
-        raise BadCheckpoint(f"{path}: {key} is {value!r}; it must be a positive number")
+    if type(value) not in (int, float) or not 1e-30 < value < 1e12:  # NaN is not, either
+        raise BadCheckpoint(
+            f"{path}: {key} is {reprlib.repr(value)}; it must be a positive number, under 1e12"
+        )
     return float(value)
+
+
+def _flag(path: Path, config: Mapping[str, Any], key: str) -> bool:
+    value = config.get(key)
+    if value is not None and type(value) is not bool:
+        raise BadCheckpoint(f"{path}: {key} is {reprlib.repr(value)}; it must be true or false")
+    return bool(value)
 
 
 ROPE_FACTORS = {
@@ -173,7 +191,7 @@ def _rope(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     """rope_parameters (transformers 5) or rope_scaling (before), with ``rope_type`` set."""
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if not isinstance(rope, dict):
-        raise BadCheckpoint(f"{path}: rope_scaling is {rope!r}; it must be an object or null")
+        raise BadCheckpoint(f"{path}: rope_scaling must be an object or null")
     kind = str(rope.get("rope_type", rope.get("type", "default"))).lower()
     if kind not in ROPE_FACTORS:
         raise BadCheckpoint(
@@ -306,12 +324,13 @@ def _rope_freqs(config: LlamaConfig) -> Iterator[ModelTensor]:
     f32, dim = np.float32, config.head_dim
     original = rope["original_max_position_embeddings"]
     factor, low, high = rope["factor"], rope["low_freq_factor"], rope["high_freq_factor"]
-    exponents = np.arange(0, dim, 2, dtype=f32) / f32(dim)
-    powers = np.power(f32(config.rope_theta), exponents, dtype=np.float64).astype(f32)
-    wavelengths = f32(1) / (f32(1) / powers) * f32(2 * math.pi)
-    smooth = f32(1) / wavelengths * f32(original) - f32(low)
-    smooth = smooth / f32(high - low) if high != low else f32(0)
-    between = f32(1) / ((f32(1) - smooth) / f32(factor) + smooth)
-    factors = np.where(wavelengths > f32(original / low), f32(factor), between)
-    factors = np.where(wavelengths < f32(original / high), f32(1), factors).astype("<f4")
+    with np.errstate(all="ignore"):  # in what np.where does not choose
+        exponents = np.arange(0, dim, 2, dtype=f32) / f32(dim)
+        powers = np.power(f32(config.rope_theta), exponents, dtype=np.float64).astype(f32)
+        wavelengths = f32(1) / (f32(1) / powers) * f32(2 * math.pi)
+        smooth = f32(1) / wavelengths * f32(original) - f32(low)
+        smooth = smooth / f32(high - low) if high != low else f32(0)
+        between = f32(1) / ((f32(1) - smooth) / f32(factor) + smooth)
+        factors = np.where(wavelengths > f32(original / low), f32(factor), between)
+        factors = np.where(wavelengths < f32(original / high), f32(1), factors).astype("<f4")
     yield ModelTensor("rope_freqs.weight", factors.shape, "F32", "", values=factors.tobytes())

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +196,7 @@ def _as_sentencepiece(
     """
     ranks = _ranks(path, pairs, {text for text, number in texts.items() if number not in added})
     tokens = {}
-    below = len(ranks)
+    below = max(ranks.values()) + 1
     for text, number in sorted(texts.items(), key=lambda item: item[1]):
         if text == model.get("unk_token"):
             tokens[number] = Token(text, 0.0, UNKNOWN)
@@ -213,29 +214,32 @@ def _ranks(path: Path, pairs: Sequence[tuple[str, str]], trained: set[str]) -> d
     """Merged token -> its place among them. Raises BadCheckpoint where scores cannot say it all.
 
     Scores know the token that is made, not the pair it is made of. So all pairs that make one
-    token must stand together, and any two tokens that spell a third must be a pair.
+    token must stand together, and any two tokens that spell a third must be a pair. Llama scores
+    all runs of spaces alike: their pairs stand together, in an order that depends on the writer.
     """
-    ranks: dict[str, int] = {}
-    previous = ""
-    for left, right in pairs:
-        made = left + right
-        if made in ranks and made != previous:
-            raise _not_sentencepiece(path, made)
-        ranks.setdefault(made, len(ranks))
-        previous = made
+    made = [left + right for left, right in pairs]
+    groups = made if _stand_together(made) else [text if text.strip("▁") else "▁" for text in made]
+    if not _stand_together(groups):
+        raise _not_sentencepiece(path, "not in the order of the tokens they make")
+    places = {group: place for place, group in enumerate(dict.fromkeys(groups))}
     known = set(pairs)
     for text in trained - BYTE_TOKENS:
         if len(text) > MAX_TOKEN_CHARS:
-            raise _not_sentencepiece(path, text[:20] + "…")
+            raise _not_sentencepiece(path, f"a token of {len(text)} characters")
         cuts = ((text[:at], text[at:]) for at in range(1, len(text)))
         if any(a in trained and b in trained and (a, b) not in known for a, b in cuts):
-            raise _not_sentencepiece(path, text)
-    return ranks
+            raise _not_sentencepiece(path, f"one that makes {text!r} is missing")
+    return {text: places[group] for text, group in zip(made, groups, strict=True)}
 
 
-def _not_sentencepiece(path: Path, text: str) -> BadCheckpoint:
+def _stand_together(values: Sequence[str]) -> bool:
+    """Whether equal values are neighbours."""
+    return len([value for value, _ in groupby(values)]) == len(set(values))
+
+
+def _not_sentencepiece(path: Path, reason: str) -> BadCheckpoint:
     return BadCheckpoint(
-        f"{path}: the merges that make {text!r} are not in a SentencePiece model's order; put the "
+        f"{path}: the merges are not those of a SentencePiece model ({reason}); put the "
         "model's tokenizer.model beside it"
     )
 

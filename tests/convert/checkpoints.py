@@ -54,7 +54,7 @@ def write_checkpoint(
     ``dtype``: F32, F16 or BF16; ``layout``: safetensors or bin (torch's); several ``shards`` get
     an index. ``config`` and ``tensors`` replace entries, or delete those that they give as None;
     float32 is cast to ``dtype``, other arrays stay as they are, uint16 being bfloat16. A
-    ``tokenizer`` needs 384 rows of vocabulary or more.
+    ``tokenizer`` needs 500 rows of vocabulary or more.
     """
     shape = shape or SHAPE
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def write_checkpoint(
     write_json(folder / "config.json", {k: v for k, v in settings.items() if v is not None})
     write_weights(folder, stored, layout=layout, shards=shards)
     if tokenizer:
-        write_tokenizer(folder, shape.vocab_size)
+        write_tokenizer(folder)
     return folder
 
 
@@ -95,9 +95,9 @@ def config_of(shape: Shape, dtype: str) -> dict[str, Any]:
     }
 
 
-def write_tokenizer(folder: Path, vocab_size: int) -> None:
-    """A tokenizer.model of at most ``vocab_size`` tokens, and its tokenizer_config.json."""
-    write_sentencepiece(folder, min(vocab_size, 700))
+def write_tokenizer(folder: Path) -> None:
+    """A tokenizer.model of 500 tokens, and its tokenizer_config.json."""
+    write_sentencepiece(folder)
     write_json(
         folder / "tokenizer_config.json",
         {

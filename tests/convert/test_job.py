@@ -130,8 +130,8 @@ def test_keys_say_where_the_file_came_from(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
 def test_base_and_delta_give_what_the_merged_checkpoint_gives(dtype: str, tmp_path: Path) -> None:
     """Base and sum are multiples of 1/64 below 2: their difference is exact in every dtype."""
-    merged = {n: np.round(t * 8) / 64 for n, t in checkpoint(WIDE, 1).items()}
-    base = {n: np.round(t * 8) / 64 for n, t in checkpoint(WIDE, 2).items()}
+    merged = {n: np.round(t * 8) / 64 + 0 for n, t in checkpoint(WIDE, 1).items()}
+    base = {n: np.round(t * 8) / 64 + 0 for n, t in checkpoint(WIDE, 2).items()}
     merged, base = (
         {n: np.clip(t, -1, 1).astype(np.float32) for n, t in tensors.items()}
         for tensors in (merged, base)

@@ -13,9 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import gguf
+import pytest
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
+from convert.pretokenizers import IGNORING_MERGES, PRE_TOKENIZERS
+from convert.tokenizer import read_tokenizer
+from fwlocal.errors import BadCheckpoint
+from fwlocal.llama.model import LoadOptions, Model
+
+ROWS = 1204  # enough for any vocabulary made here, with some padding
 LINES = (
     "The whale sings in the sea, and the sea sings back to the whale.",
     "I'm sure they'll say we've won; it's 2024 and he'd said so 1234 times, WE'RE told.",
@@ -70,9 +77,9 @@ def sentencepiece_model(vocab_size: int = 500, **options: Any) -> bytes:
     return model.getvalue()
 
 
-def write_sentencepiece(folder: Path, vocab_size: int = 500) -> SentencePieceProcessor:
-    """A tokenizer.model in ``folder``; gives what encodes with it."""
-    model = sentencepiece_model(vocab_size)
+def write_sentencepiece(folder: Path) -> SentencePieceProcessor:
+    """A tokenizer.model of 500 tokens in ``folder``; gives what encodes with it."""
+    model = sentencepiece_model()
     (folder / "tokenizer.model").write_bytes(model)
     processor = SentencePieceProcessor()
     processor.LoadFromSerializedProto(model)
@@ -178,3 +185,38 @@ def write_vocab_gguf(path: Path, keys: Mapping[str, gguf.GGUFValue]) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.close()
+
+
+def write_byte_level(folder: Path, name: str = "gpt-2", normalizer: Any = None) -> Tokenizer:
+    """A tokenizer.json in ``folder`` that cuts text as llama.cpp's ``name``; gives its encoder."""
+    content = byte_level_json(
+        PRE_TOKENIZERS[name], normalizer, ignore_merges=name in IGNORING_MERGES
+    )
+    write_json(folder / "tokenizer.json", content)
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def encode(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The ids of ``text`` alone."""
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+    return ids
+
+
+def loaded(folder: Path, n_rows: int = ROWS) -> Model:
+    """llama.cpp's vocabulary out of the tokenizer in ``folder``."""
+    path = folder / "vocab.gguf"
+    write_vocab_gguf(path, read_tokenizer(folder, n_rows, n_rows))
+    return Model(path, LoadOptions(vocab_only=True))
+
+
+def values(folder: Path, n_rows: int = ROWS) -> dict[str, Any]:
+    """Every key, without its "tokenizer.ggml.", and its value."""
+    keys = read_tokenizer(folder, n_rows, n_rows)
+    return {k.removeprefix("tokenizer.ggml."): value.value for k, value in keys.items()}
+
+
+def refusal(folder: Path, n_rows: int = ROWS) -> str:
+    """The error that the tokenizer in ``folder`` gives."""
+    with pytest.raises(BadCheckpoint) as caught:
+        read_tokenizer(folder, n_rows, n_rows)
+    return str(caught.value)

@@ -1,0 +1,209 @@
+"""Conversions that are stopped: the program itself is killed, interrupted, and out of disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Run
+from tests.convert.checkpoints import write_checkpoint
+from tests.tiny_llama import Shape
+
+SHAPE = Shape(512, 1024, 6, 8, 4, vocab_size=512)  # a second of work
+LEVELS = ("Q4_K_M", "Q8_0")
+N_TENSORS = 3 + 6 * 9
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint."""
+    return write_checkpoint(tmp_path_factory.mktemp("source") / "whale", SHAPE, shards=2)
+
+
+@pytest.fixture(scope="module")
+def expected(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What an undisturbed conversion writes."""
+    out = tmp_path_factory.mktemp("expected")
+    subprocess.run([*command(source, out)], check=True, capture_output=True)
+    return hashes(out)
+
+
+def command(source: Path, out: Path) -> list[str]:
+    """``fwlocal convert`` with both levels."""
+    arguments = ("convert", str(source), "--quant", ",".join(LEVELS), "--out", str(out))
+    return [sys.executable, "-m", "fwlocal", *arguments]
+
+
+def hashes(out: Path) -> dict[str, str]:
+    """The SHA-256 of every file under its final name."""
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in out.glob("*.gguf")}
+
+
+def start(source: Path, out: Path) -> subprocess.Popen[str]:
+    """The program, running."""
+    return subprocess.Popen(
+        command(source, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for_tensors(out: Path, count: int) -> None:
+    """Until the first level's journal names ``count`` tensors."""
+    journal = out / f".whale-{LEVELS[0]}.gguf.journal"
+    deadline = time.monotonic() + 60
+    while not journal.exists() or journal.read_bytes().count(b"\n") <= count:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 20, 40, N_TENSORS])
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
+    count: int, source: Path, expected: dict[str, str], tmp_path: Path
+) -> None:
+    process = start(source, tmp_path)
+    wait_for_tensors(tmp_path, count)
+    process.kill()
+    process.communicate()
+    again = subprocess.run(command(source, tmp_path), capture_output=True, text=True, check=True)
+    assert hashes(tmp_path) == expected
+    assert {p.name for p in tmp_path.iterdir()} == set(expected)  # and nothing else is left
+    if 0 < count < N_TENSORS:
+        assert f"of {N_TENSORS} tensors" in again.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_says_how_far_it_is(
+    number: signal.Signals, code: int, source: Path, expected: dict[str, str], tmp_path: Path
+) -> None:
+    process = start(source, tmp_path)
+    wait_for_tensors(tmp_path, 5)
+    process.send_signal(number)
+    stdout, stderr = process.communicate()
+    assert process.returncode == code
+    assert not stdout
+    assert f"of {N_TENSORS} tensors are done; the same command goes on from there" in stderr
+    assert "Traceback" not in stderr
+    assert not hashes(tmp_path)
+    subprocess.run(command(source, tmp_path), check=True, capture_output=True)
+    assert hashes(tmp_path) == expected
+
+
+def test_what_the_disk_lost_is_converted_again(
+    source: Path, expected: dict[str, str], tmp_path: Path
+) -> None:
+    process = start(source, tmp_path)
+    wait_for_tensors(tmp_path, 20)
+    process.kill()
+    process.communicate()
+    partial, journal = (tmp_path / f".whale-Q8_0.gguf.{kind}" for kind in ("partial", "journal"))
+    with partial.open("r+b") as file:
+        file.seek(partial.stat().st_size // 2)
+        file.write(bytes(100_000))
+    with journal.open("a", encoding="utf-8") as lines:
+        lines.write('{"tensor": "blk.5.ffn_')  # the last line was cut short
+    subprocess.run(command(source, tmp_path), check=True, capture_output=True)
+    assert hashes(tmp_path) == expected
+
+
+def test_a_changed_source_is_converted_anew(source: Path, tmp_path: Path) -> None:
+    changing = write_checkpoint(tmp_path / "whale", SHAPE)
+    out = tmp_path / "out"
+    process = start(changing, out)
+    wait_for_tensors(out, 20)
+    process.kill()
+    process.communicate()
+    write_checkpoint(changing, SHAPE, seed=9)
+    again = subprocess.run(command(changing, out), check=True, capture_output=True, text=True)
+    assert "the source or the options have changed; starting anew" in again.stderr
+    straight = tmp_path / "straight"
+    subprocess.run(command(changing, straight), check=True, capture_output=True)
+    assert hashes(out) == hashes(straight)
+
+
+def test_a_full_disk_keeps_what_is_done(
+    source: Path, expected: dict[str, str], tmp_path: Path
+) -> None:
+    """A limit on file sizes stands for the disk: the same failed write."""
+    limit = 8_000_000  # of the 17 MB of Q8_0
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    stopped = subprocess.run(
+        command(source, tmp_path), capture_output=True, text=True, preexec_fn=limited, check=False
+    )
+    assert stopped.returncode == 5
+    assert "no room left" in stopped.stderr
+    assert "the same command then goes on" in stopped.stderr
+    assert len(stopped.stderr.splitlines()) == 1
+    assert not hashes(tmp_path)
+    again = subprocess.run(command(source, tmp_path), capture_output=True, text=True, check=True)
+    assert "going on after" in again.stderr
+    assert hashes(tmp_path) == expected
+
+
+def test_a_second_run_says_who_holds_the_file(source: Path, tmp_path: Path) -> None:
+    first = start(source, tmp_path)
+    wait_for_tensors(tmp_path, 1)
+    first.send_signal(signal.SIGSTOP)
+    try:
+        second = subprocess.run(
+            command(source, tmp_path), capture_output=True, text=True, check=False
+        )
+    finally:
+        first.send_signal(signal.SIGCONT)
+    assert second.returncode == 1
+    assert f"whale-Q4_K_M.gguf: process {first.pid} on" in second.stderr
+    assert "is writing it" in second.stderr
+    first.communicate()
+    assert first.returncode == 0
+    assert len(hashes(tmp_path)) == len(LEVELS)
+
+
+def test_what_is_there_is_kept_unless_it_is_another(
+    source: Path, expected: dict[str, str], tmp_path: Path, fwlocal: Run
+) -> None:
+    arguments = ("convert", source, "--out", tmp_path, "--quant")
+    assert fwlocal(*arguments, "Q8_0").returncode == 0
+    written = (tmp_path / "whale-Q8_0.gguf").stat().st_mtime_ns
+    more = fwlocal(*arguments, "Q8_0,Q4_K_M")
+    assert more.returncode == 0
+    assert "whale-Q8_0.gguf: already there, made from the same source" in more.stderr
+    assert (tmp_path / "whale-Q8_0.gguf").stat().st_mtime_ns == written
+    assert hashes(tmp_path) == expected
+    other = tmp_path / "whale-Q6_K.gguf"
+    other.write_bytes(b"something else")
+    refused = fwlocal(*arguments, "Q6_K")
+    assert refused.returncode == 2
+    assert f"{other}: exists and is not what this would write; --overwrite" in refused.stderr
+    assert other.read_bytes() == b"something else"
+    assert fwlocal(*arguments, "Q6_K", "--overwrite").returncode == 0
+    assert other.stat().st_size > 1_000_000
+
+
+def test_a_folder_that_cannot_be_written(source: Path, tmp_path: Path, fwlocal: Run) -> None:
+    (tmp_path / "file").touch()
+    done = fwlocal("convert", source, "--out", tmp_path / "file" / "out")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "cannot be written" in done.stderr
+
+
+def test_paths_go_to_stdout_or_json(source: Path, tmp_path: Path, fwlocal: Run) -> None:
+    done = fwlocal("convert", source, "-q", "q8_0", "-o", tmp_path, "--json")
+    assert json.loads(done.stdout) == {
+        "wrote": [str(tmp_path / "whale-Q8_0.gguf")],
+        "present": [],
+    }
+    assert done.stderr == ""
+    assert os.listdir(tmp_path) == ["whale-Q8_0.gguf"]
