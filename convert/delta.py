@@ -26,9 +26,13 @@ class DeltaSource:
     """``base`` + ``delta``; see ``convert.tensors.TensorSource``."""
 
     def __init__(self, base: TensorSource, delta: TensorSource) -> None:
-        """Raises BadCheckpoint, naming the tensor, where the two do not match."""
-        _check_match(base, delta)
+        """Takes both over. Raises BadCheckpoint, naming the tensor, where they do not match."""
         self._base, self._delta = base, delta
+        try:
+            _check_match(base, delta)
+        except BaseException:
+            self.close()
+            raise
         self.tensors: Mapping[str, SourceTensor] = delta.tensors
         self.files = (*delta.files, *base.files)
         self.checksums = {**delta.checksums, **base.checksums}

@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from rich import filesize
 
-from convert.job import Job, available_cores
+from convert.job import Job, Outcome, available_cores
 from convert.pipeline import Progress
 from convert.plan import PlannedLevel
 from convert.quantize import prepare, quantize_rows
@@ -58,21 +59,22 @@ def print_plan(plan: dict[str, Any]) -> None:
     from rich.text import Text
 
     grid = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("LEVEL", "GB", "BITS/WEIGHT", "TENSORS BY TYPE", "FILE"):
+    for heading in ("LEVEL", "SIZE", "BITS/WEIGHT", "TENSORS BY TYPE", "FILE"):
         grid.add_column(heading, overflow="fold")
     for level in plan["levels"]:
         types = ", ".join(f"{count} {name}" for name, count in level["types"].items())
         files = level["files"]
         more = f" and {len(files) - 1} more" if len(files) > 1 else ""
-        cells = (f"{level['size_bytes'] / 1e9:.3f}", f"{level['bits_per_weight']:.2f}", types)
+        size = filesize.decimal(level["size_bytes"])
+        cells = (size, f"{level['bits_per_weight']:.2f}", types)
         grid.add_row(Text(level["level"], style="bold"), *map(Text, (*cells, files[0] + more)))
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(grid)
     console.print(
-        f"\n{plan['tensors']} tensors, {plan['source_bytes'] / 1e9:.3f} GB to read, "
-        f"{plan['disk_needed_bytes'] / 1e9:.3f} GB to write "
-        f"({plan['disk_free_bytes'] / 1e9:.1f} GB free); about {_duration(plan['estimated_s'])}, "
-        "as fast as this machine's cores quantize a sample (a slow disk adds to that)",
+        f"\n{plan['tensors']} tensors, {filesize.decimal(plan['source_bytes'])} to read, "
+        f"{filesize.decimal(plan['disk_needed_bytes'])} to write "
+        f"({filesize.decimal(plan['disk_free_bytes'])} free); "
+        f"about {duration(plan['estimated_s'])}, as fast as this machine's cores quantize a sample (a slow disk adds to that)",
         highlight=False,
         soft_wrap=True,
     )
@@ -101,6 +103,13 @@ def _element_s(type_name: str) -> float:
     return (time.perf_counter() - started) / values.size
 
 
+def summary(outcome: Outcome, seconds: float) -> str:
+    """A line for the end."""
+    size = filesize.decimal(sum(path.stat().st_size for path in outcome.wrote))
+    files = "1 file" if len(outcome.wrote) == 1 else f"{len(outcome.wrote)} files"
+    return f"wrote {files}, {size}, in {duration(seconds)}"
+
+
 @contextlib.contextmanager
 def shown(job: Job) -> Iterator[Callable[[Progress], None]]:
     """A function that shows progress on stderr while inside."""
@@ -113,20 +122,21 @@ def shown(job: Job) -> Iterator[Callable[[Progress], None]]:
     from rich.progress import Progress as Bar
 
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        TextColumn("{task.percentage:3.0f}% {task.fields[speed]}"),
+        TextColumn("{task.description} {task.percentage:3.0f}%"),
+        BarColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TextColumn("{task.fields[tensor]}", style="dim"),
     )
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(levels, total=1.0, speed="")
+        task = bar.add_task(levels, total=1.0, speed="", tensor="")
         clock = _Clock()
 
         def update(progress: Progress) -> None:
             bar.update(
                 task,
                 completed=progress.done_bytes / progress.total_bytes,
-                description=f"{levels}  {progress.tensor}",
                 speed=clock.speed(progress),
+                tensor=progress.tensor,
             )
 
         yield update
@@ -139,7 +149,7 @@ class _Clock:
         self._started: tuple[float, int] | None = None
 
     def speed(self, progress: Progress) -> str:
-        """ "0.52 GB/s, 12 min left"; "" for the first."""
+        """ "52.1 MB/s, 12 min left"; "" for the first."""
         now = time.monotonic()
         if self._started is None:
             self._started = (now, progress.done_bytes)
@@ -147,7 +157,7 @@ class _Clock:
         if not elapsed or not done:
             return ""
         left = (progress.total_bytes - progress.done_bytes) * elapsed / done
-        return f"{done / elapsed / 1e9:.2f} GB/s, {_duration(left)} left"
+        return f"{filesize.decimal(int(done / elapsed))}/s, {duration(left)} left"
 
 
 class _PlainLines:
@@ -172,8 +182,8 @@ class _PlainLines:
         sys.stderr.flush()
 
 
-def _duration(seconds: float) -> str:
-    """ "45 s", "12 min", "3 h 20 min"."""
+def duration(seconds: float) -> str:
+    """For people: "45 s", "12 min", "3 h 20 min"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
 import gguf
@@ -134,13 +135,13 @@ def _added_tokens(files: TokenizerFiles) -> Iterator[tuple[int, Token]]:
 
 def _entry(path: Path, entry: Any) -> Token:
     if not isinstance(entry, dict) or not isinstance(entry.get("content"), str):
-        raise BadCheckpoint(f"{path}: the added token {entry!r} has no content; {COPY}")
+        raise BadCheckpoint(f"{path}: the added token {short(entry)} has no content; {COPY}")
     return added_token(entry["content"], special=bool(entry.get("special")))
 
 
 def _id(path: Path, number: Any) -> int:
     if type(number) is not int or number < 0:
-        raise BadCheckpoint(f"{path}: {number!r} is no id of an added token; {COPY}")
+        raise BadCheckpoint(f"{path}: {short(number)} is no id of an added token; {COPY}")
     return number
 
 
@@ -170,7 +171,9 @@ def _space_prefix(files: TokenizerFiles, vocabulary: Vocabulary) -> bool | None:
         return vocabulary.space_prefix
     if not isinstance(value, bool):
         path = files.folder / "tokenizer_config.json"
-        raise BadCheckpoint(f"{path}: add_prefix_space is {value!r}, not true or false; {COPY}")
+        raise BadCheckpoint(
+            f"{path}: add_prefix_space is {short(value)}, not true or false; {COPY}"
+        )
     return value
 
 
@@ -197,9 +200,14 @@ def _special_keys(
             f"tokenizer_config.json or chat_template.json make no sense ({error!r}); {COPY}"
         ) from error
     keys = _tokenizer_keys(writer)
+    path = files.folder / "tokenizer_config.json"
     for value in keys.values():
-        if isinstance(value.value, str):
-            check_text(files.folder / "tokenizer_config.json", value.value)
+        if value.type == gguf.GGUFValueType.STRING:
+            if not isinstance(value.value, str):
+                raise BadCheckpoint(
+                    f"{path}: a chat template is {short(value.value)}, no text; {COPY}"
+                )
+            check_text(path, value.value)
     names = keys.get(gguf.Keys.Tokenizer.CHAT_TEMPLATES)
     if names is not None:
         names.value = sorted(names.value)  # out of a set: another order in every process

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
 from sentencepiece import SentencePieceProcessor
@@ -129,7 +130,7 @@ def from_tokenizer_json(
     kind = model.get("type", "BPE" if "merges" in model else None)  # old files do not say it
     if kind != "BPE":
         raise BadCheckpoint(
-            f"{path}: the tokenizer's type is {kind!r}, not BPE, the only one supported; put the "
+            f"{path}: the tokenizer's type is {short(kind)}, not BPE, the only one supported; put the "
             "model's tokenizer.model beside it if there is one"
         )
     texts = _texts(path, model)
@@ -157,7 +158,7 @@ def _texts(path: Path, model: Json) -> dict[str, int]:
         raise BadCheckpoint(f'{path}: has no "vocab"; {COPY}')
     for text, number in texts.items():
         if type(number) is not int or number < 0:
-            raise BadCheckpoint(f"{path}: the id of token {text!r} is {number!r}; {COPY}")
+            raise BadCheckpoint(f"{path}: the id of token {text!r} is {short(number)}; {COPY}")
     if len(set(texts.values())) < len(texts):
         raise BadCheckpoint(f"{path}: two tokens have one id; {COPY}")
     return texts
@@ -173,12 +174,12 @@ def _pairs(path: Path, model: Json, texts: Mapping[str, int]) -> list[tuple[str,
     for merge in merges:
         parts = merge.split(" ") if isinstance(merge, str) else merge
         if type(merge) is not spelling or not isinstance(parts, list) or len(parts) != 2:
-            raise BadCheckpoint(f"{path}: the merge {merge!r} is no pair; {COPY}")
+            raise BadCheckpoint(f"{path}: the merge {short(merge)} is no pair; {COPY}")
         for part in parts:
             if not isinstance(part, str) or part not in texts:
-                raise BadCheckpoint(f"{path}: the merge {merge!r} is of no tokens; {COPY}")
+                raise BadCheckpoint(f"{path}: the merge {short(merge)} is of no tokens; {COPY}")
         if parts[0] + parts[1] not in texts:
-            raise BadCheckpoint(f"{path}: the merge {merge!r} makes no token; {COPY}")
+            raise BadCheckpoint(f"{path}: the merge {short(merge)} makes no token; {COPY}")
         pairs.append((parts[0], parts[1]))
     return pairs
 

@@ -59,12 +59,14 @@ def _plain(value: Value) -> Any:
 
 def text(header: GGUFHeader) -> str:
     """The same for people, one fact a line, nothing in it able to drive a terminal."""
+    from rich import filesize
+
     lines = [
-        f"{header.path}: GGUF {header.version}, {header.file_size_bytes / 1e9:.3f} GB, "
+        f"{header.path}: GGUF {header.version}, {filesize.decimal(header.file_size_bytes)}, "
         f"{len(header.tensors)} tensors, {bits_per_weight(header):.2f} bits per weight",
         "",
         *(
-            f"{name:8} {share['tensors']:5} tensors {share['size_bytes'] / 1e9:9.3f} GB"
+            f"{name:8} {share['tensors']:5} tensors {filesize.decimal(share['size_bytes']):>10}"
             for name, share in _types(header).items()
         ),
         "",
@@ -83,5 +85,7 @@ def _short(value: Value) -> str:
 
 
 def _cut(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
     shown = repr(value)[1:-1] if isinstance(value, str) else str(value)
     return shown if len(shown) <= SHOWN_CHARACTERS else f"{shown[: SHOWN_CHARACTERS - 3]}..."

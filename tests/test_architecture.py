@@ -12,12 +12,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
+BESIDE = ("soundness", "store")
 LAYERS = (
     ("errors",),
     ("pieces", "interrupts", "progress", "terminal", "prompts", "gguf", "hardware"),
     ("registry",),
-    ("answer", "chat_template", "encoding", "inspection", "llama", "offload", "sampling")
-    + ("soundness", "store"),
+    ("answer", "chat_template", "encoding", "inspection", "llama", "offload", "sampling", *BESIDE),
     ("hub", "kv_cache"),
     ("engine",),
     ("conversation", "loader"),

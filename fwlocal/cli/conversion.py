@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,7 @@ def convert(
             plan = display.describe(work)
             print_json(plan) if as_json else display.print_plan(plan)
             return
+        started = time.monotonic()
         with display.shown(work) as on_progress:
             outcome = job.run_job(work, notify, on_progress)
     finally:
@@ -88,9 +90,10 @@ def convert(
         notify(f"{path}: already there, made from the same source")
     if as_json:
         print_json({"wrote": outcome.wrote, "present": outcome.present})
-    else:
-        for level in work.levels:
-            click.echo(level.files[0].path)
+        return
+    notify(display.summary(outcome, time.monotonic() - started))
+    for level in work.levels:
+        click.echo(level.files[0].path)
 
 
 def _request(

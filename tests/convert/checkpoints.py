@@ -158,8 +158,26 @@ def write_safetensors(path: Path, tensors: Mapping[str, Array]) -> None:
     path.write_bytes(safetensors_bytes(header, data))
 
 
-def write_hollow_safetensors(path: Path, shape: Shape) -> None:
-    """BF16 weights of any size, all zero, that take no room on the disk."""
+def write_hollow(path: Path, shape: Shape) -> None:
+    """BF16 safetensors of any size, all zero, that take no room on the disk."""
+    start, size = _bf16_header(shape)
+    path.write_bytes(start)
+    os.truncate(path, len(start) + size)
+
+
+def write_random(path: Path, shape: Shape) -> None:
+    """BF16 safetensors of any size, never in memory as a whole: normal numbers, the same again
+    every 8 MB."""
+    start, size = _bf16_header(shape)
+    block = to_bf16(np.random.default_rng(0).normal(0, 0.02, 4 << 20).astype(np.float32)).tobytes()
+    with path.open("wb") as file:
+        file.write(start)
+        for begin in range(0, size, len(block)):
+            file.write(block[: size - begin])
+
+
+def _bf16_header(shape: Shape) -> tuple[bytes, int]:
+    """The header for every tensor of ``shape``, and how many bytes of data follow it."""
     q, kv = (n * shape.head_dim for n in (shape.num_attention_heads, shape.num_key_value_heads))
     hidden, ffn = shape.hidden_size, shape.intermediate_size
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (shape.vocab_size, hidden)}
@@ -181,9 +199,7 @@ def write_hollow_safetensors(path: Path, shape: Shape) -> None:
     for name, dims in shapes.items():
         begin, end = end, end + 2 * math.prod(dims)
         header[name] = {"dtype": "BF16", "shape": list(dims), "data_offsets": [begin, end]}
-    start = safetensors_bytes(header)
-    path.write_bytes(start)
-    os.truncate(path, len(start) + end)
+    return safetensors_bytes(header), end
 
 
 def safetensors_bytes(header: Any, data: bytes = b"") -> bytes:

@@ -4,8 +4,10 @@ of a checkpoint, written here by other code than ours, for ``llama_model_quantiz
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import gguf
+import numpy as np
 
 from tests.convert.checkpoints import cast, from_bf16
 from tests.tiny_llama import Shape, checkpoint, gguf_name, permuted
@@ -38,6 +40,29 @@ def write_unquantized(path: Path, shape: Shape, dtype: str, seed: int = 0) -> Pa
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def write_imatrix(path: Path, shape: Shape) -> dict[str, Any]:
+    """A random importance matrix for every matrix of the layers, in llama-imatrix's GGUF form;
+    gives its weights, by tensor."""
+    random = np.random.default_rng(7)
+    writer = gguf.GGUFWriter(path, "none")
+    writer.add_type("imatrix")
+    writer.add_array("imatrix.datasets", ["text"])
+    writer.add_uint32("imatrix.chunk_count", 1)
+    writer.add_uint32("imatrix.chunk_size", 64)
+    weights = {}
+    for name, tensor in checkpoint(shape).items():
+        if ".layers." in name and tensor.ndim == 2:
+            values = random.random((1, tensor.shape[1]), np.float32)
+            weights[gguf_name(name)] = values[0]
+            writer.add_tensor(f"{gguf_name(name)}.in_sum2", values)
+            writer.add_tensor(f"{gguf_name(name)}.counts", np.ones((1, 1), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return weights
 
 
 def tensor_bytes(path: Path) -> dict[str, tuple[str, bytes]]:

@@ -1,12 +1,12 @@
-"""Whole conversions, held byte for byte against ``llama_model_quantize`` of the installed library."""
+"""Whole conversions, byte for byte against ``llama_model_quantize`` of the installed library."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import gguf
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from convert.checkpoint import locate
@@ -18,8 +18,8 @@ from convert.writer import UNKNOWN
 from fwlocal.errors import BadCheckpoint, DoesNotFit, UsageError
 from fwlocal.gguf import read_header
 from tests.convert import llama_quant
-from tests.convert.checkpoints import config_of, write_checkpoint, write_hollow_safetensors
-from tests.convert.reference import tensor_bytes, write_unquantized
+from tests.convert.checkpoints import config_of, write_checkpoint, write_hollow
+from tests.convert.reference import tensor_bytes, write_imatrix, write_unquantized
 from tests.tiny_llama import Shape, checkpoint
 
 PLAIN = tuple(
@@ -82,28 +82,9 @@ def test_levels_with_an_importance_matrix_are_byte_identical(
 
 @pytest.fixture(scope="module")
 def imatrix(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """A random importance matrix for every matrix of WIDE, as a file and as arrays."""
+    """A random importance matrix of WIDE, as a file and as arrays."""
     path = tmp_path_factory.mktemp("imatrix") / "imatrix.gguf"
-    random = np.random.default_rng(7)
-    writer = gguf.GGUFWriter(path, "none")
-    writer.add_type("imatrix")
-    writer.add_array("imatrix.datasets", ["text"])
-    writer.add_uint32("imatrix.chunk_count", 1)
-    writer.add_uint32("imatrix.chunk_size", 64)
-    arrays = {}
-    for layer in range(WIDE.num_hidden_layers):
-        for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"):
-            width = WIDE.intermediate_size if name == "ffn_down" else WIDE.hidden_size
-            values = random.random(width, np.float32)
-            tensor = f"blk.{layer}.{name}.weight"
-            arrays[tensor] = values
-            writer.add_tensor(f"{tensor}.in_sum2", values.reshape(1, -1))
-            writer.add_tensor(f"{tensor}.counts", np.ones((1, 1), np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path, arrays
+    return path, write_imatrix(path, WIDE)
 
 
 def test_a_level_that_needs_an_importance_matrix_says_so(tmp_path: Path) -> None:
@@ -129,12 +110,9 @@ def test_keys_say_where_the_file_came_from(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
 def test_base_and_delta_give_what_the_merged_checkpoint_gives(dtype: str, tmp_path: Path) -> None:
-    """Base and sum are multiples of 1/64 below 2: their difference is exact in every dtype."""
-    merged = {n: np.round(t * 8) / 64 + 0 for n, t in checkpoint(WIDE, 1).items()}
-    base = {n: np.round(t * 8) / 64 + 0 for n, t in checkpoint(WIDE, 2).items()}
+    """Base and sum are multiples of 1/64: their difference is exact in every dtype."""
     merged, base = (
-        {n: np.clip(t, -1, 1).astype(np.float32) for n, t in tensors.items()}
-        for tensors in (merged, base)
+        {name: coarse(tensor) for name, tensor in checkpoint(WIDE, seed).items()} for seed in (1, 2)
     )
     delta = {name: merged[name] - base[name] for name in merged}
     folders = {
@@ -147,6 +125,11 @@ def test_base_and_delta_give_what_the_merged_checkpoint_gives(dtype: str, tmp_pa
     for level in levels:
         a, b = (tensor_bytes(tmp_path / side / f"m-{level}.gguf") for side in "ab")
         assert a == b, level
+
+
+def coarse(tensor: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Multiples of 1/64 from -1 to 1, without -0."""
+    return (np.clip(np.round(tensor * 8) / 64, -1, 1) + 0).astype(np.float32)
 
 
 def test_a_known_delta_is_refused_without_its_base(tmp_path: Path) -> None:
@@ -231,7 +214,7 @@ def test_a_target_that_is_the_source_is_refused(tmp_path: Path) -> None:
 def test_more_than_the_disk_holds_is_refused_before_the_start(tmp_path: Path) -> None:
     huge = Shape(1 << 16, 1 << 22, 1, 2, 1, vocab_size=512)  # 1.6 TB in BF16, all of it a hole
     source = write_checkpoint(tmp_path / "m", config=config_of(huge, "BF16"))
-    write_hollow_safetensors(source / "model.safetensors", huge)
+    write_hollow(source / "model.safetensors", huge)
     with pytest.raises(DoesNotFit, match=r"out: \d+\.\d\d GB needed, [\d.]+ GB free; make room"):
         convert(source, ("F32", "Q8_0"), tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())

@@ -145,6 +145,11 @@ def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
         ("tokenizer_config.json", '{"added_tokens_decoder": {"x": {"content": "a"}}}', "is no id"),
         ("tokenizer_config.json", '{"added_tokens_decoder": {"7": "a"}}', "has no content"),
         ("tokenizer_config.json", '{"chat_template": [7]}', "make no sense"),
+        (
+            "tokenizer_config.json",
+            '{"chat_template": [{"name": "a", "template": 5}]}',
+            "a chat template is 5",
+        ),
         ("tokenizer_config.json", '{"chat_template": "\\ud800"}', "is not Unicode text"),
         ("added_tokens.json", '{"a": -1}', "-1 is no id of an added token"),
         ("added_tokens.json", '{"a": 1e999}', "inf is no id of an added token"),
