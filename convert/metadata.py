@@ -17,7 +17,8 @@ from convert.model import ModelTensor
 from fwlocal import __version__
 from fwlocal.errors import BadCheckpoint
 
-logging.getLogger("metadata").addHandler(logging.NullHandler())
+for _name in ("gguf", "metadata"):  # gguf's doubts about a card are not the user's
+    logging.getLogger(_name).addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)

@@ -130,8 +130,8 @@ def from_tokenizer_json(
     kind = model.get("type", "BPE" if "merges" in model else None)  # old files do not say it
     if kind != "BPE":
         raise BadCheckpoint(
-            f"{path}: the tokenizer's type is {short(kind)}, not BPE, the only one supported; put the "
-            "model's tokenizer.model beside it if there is one"
+            f"{path}: the tokenizer's type is {short(kind)}, not BPE, the only one supported; put "
+            "the model's tokenizer.model beside it if there is one"
         )
     texts = _texts(path, model)
     pairs = _pairs(path, model, texts)

@@ -1,7 +1,8 @@
 """Side by side with llama.cpp's converter: ``python -m tests.compare_convert BIN PYTHON SCRIPT``.
 
 Prints, as a Markdown table, whether every level is byte-identical to convert_hf_to_gguf.py and
-llama-quantize, how long both take (in turns; a ratio is the median of the rounds' ratios), peak
+llama-quantize, whether their files answer the same, how long both take (in turns; a ratio is the
+median of the rounds' ratios), peak
 memory at the shapes of a 70B, what is written to disk, and whether kill -9 changes a byte.
 """
 
@@ -24,8 +25,14 @@ from pathlib import Path
 import gguf
 import psutil
 
+import fwlocal
 from convert.recipes import LEVELS
+from fwlocal.hardware import physical_cores
+from fwlocal.loader import Library, open_file
+from fwlocal.registry import DEFAULT_MODEL
+from tests.compare import greedy
 from tests.convert.checkpoints import config_of, write_checkpoint, write_random
+from tests.convert.real_checkpoint import write_real_checkpoint
 from tests.convert.reference import tensor_bytes, write_imatrix
 from tests.tiny_llama import Shape
 
@@ -110,6 +117,19 @@ def _keys(path: Path) -> dict[str, object]:
         for key, field in gguf.GGUFReader(path).fields.items()
         if not key.startswith(PROVENANCE)
     }
+
+
+def real_model(upstream: Upstream, folder: Path) -> list[str]:
+    """Rows: greedy answers of the embedded model, converted by us and by llama.cpp."""
+    model, _ = open_file(DEFAULT_MODEL, Library.default(), print)
+    source = write_real_checkpoint(folder / "real", model.path)
+    theirs = folder / "theirs.gguf"
+    upstream.convert(source, folder / "f16.gguf", "f16")
+    upstream.quantize(folder / "f16.gguf", theirs, "Q8_0")
+    _run([*ours(source, folder, ("Q8_0",))])
+    threads = physical_cores()
+    with fwlocal.load(str(folder / "m-Q8_0.gguf"), n_threads=threads, n_ctx=1024) as engine:
+        return greedy(engine, upstream.tools, theirs, threads)
 
 
 def speed(upstream: Upstream, folder: Path, rounds: int) -> list[str]:
@@ -200,17 +220,18 @@ def _hashes(out: Path) -> dict[str, str]:
 def main() -> None:
     """Run all comparisons."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("tools", type=Path, help="folder with llama-quantize")
+    parser.add_argument("tools", type=Path, help="folder with llama-quantize and llama-completion")
     parser.add_argument("python", type=Path, help="a Python with torch and transformers")
     parser.add_argument("script", type=Path, help="convert_hf_to_gguf.py")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=["identical", "speed", "memory", "killed"])
+    parser.add_argument("--only", choices=["identical", "real", "speed", "memory", "killed"])
     arguments = parser.parse_args()
     upstream = Upstream(arguments.python, arguments.script, arguments.tools)
     print("| what | ours | llama.cpp's | ratio (spread) | goal |")
     print("|---|---|---|---|---|")
     parts: dict[str, Callable[[Path], list[str]]] = {
         "identical": lambda folder: identical(upstream, folder),
+        "real": lambda folder: real_model(upstream, folder),
         "speed": lambda folder: speed(upstream, folder, arguments.rounds),
         "memory": memory,
         "killed": lambda folder: killed(folder, 20),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -162,6 +163,16 @@ def permuted(name: str, tensor: Array, shape: Shape) -> Array:
         if part in name:
             halves = tensor.reshape(n_head, 2, shape.head_dim // 2, -1)
             return np.ascontiguousarray(halves.swapaxes(1, 2).reshape(tensor.shape))
+    return tensor
+
+
+def unpermuted(name: str, tensor: npt.NDArray[Any], shape: Shape) -> npt.NDArray[Any]:
+    """The way back."""
+    heads = {"q_proj": shape.num_attention_heads, "k_proj": shape.num_key_value_heads}
+    for part, n_head in heads.items():
+        if part in name:
+            pairs = tensor.reshape(n_head, shape.head_dim // 2, 2, -1)
+            return np.ascontiguousarray(pairs.swapaxes(1, 2).reshape(tensor.shape))
     return tensor
 
 

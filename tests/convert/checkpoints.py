@@ -176,8 +176,8 @@ def write_random(path: Path, shape: Shape) -> None:
             file.write(block[: size - begin])
 
 
-def _bf16_header(shape: Shape) -> tuple[bytes, int]:
-    """The header for every tensor of ``shape``, and how many bytes of data follow it."""
+def tensor_shapes(shape: Shape) -> dict[str, tuple[int, ...]]:
+    """Every tensor of a checkpoint without biases, in Hugging Face's order."""
     q, kv = (n * shape.head_dim for n in (shape.num_attention_heads, shape.num_key_value_heads))
     hidden, ffn = shape.hidden_size, shape.intermediate_size
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (shape.vocab_size, hidden)}
@@ -194,9 +194,16 @@ def _bf16_header(shape: Shape) -> tuple[bytes, int]:
             f"{name}.mlp.up_proj.weight": (ffn, hidden),
             f"{name}.mlp.down_proj.weight": (hidden, ffn),
         }
-    shapes |= {"model.norm.weight": (hidden,), "lm_head.weight": (shape.vocab_size, hidden)}
+    shapes["model.norm.weight"] = (hidden,)
+    if not shape.tie_word_embeddings:
+        shapes["lm_head.weight"] = (shape.vocab_size, hidden)
+    return shapes
+
+
+def _bf16_header(shape: Shape) -> tuple[bytes, int]:
+    """The header for every tensor of ``shape``, and how many bytes of data follow it."""
     header, end = {}, 0
-    for name, dims in shapes.items():
+    for name, dims in tensor_shapes(shape).items():
         begin, end = end, end + 2 * math.prod(dims)
         header[name] = {"dtype": "BF16", "shape": list(dims), "data_offsets": [begin, end]}
     return safetensors_bytes(header), end
