@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from rich import filesize
 
-from convert.job import Job, Outcome, available_cores
+from convert.job import Job
 from convert.pipeline import Progress
 from convert.plan import PlannedLevel
 from convert.quantize import prepare, quantize_rows
+from convert.run import Outcome, available_cores
 from convert.tensors import row_bytes
 
 PLAIN_EVERY_S = 30.0
@@ -74,7 +75,8 @@ def print_plan(plan: dict[str, Any]) -> None:
         f"\n{plan['tensors']} tensors, {filesize.decimal(plan['source_bytes'])} to read, "
         f"{filesize.decimal(plan['disk_needed_bytes'])} to write "
         f"({filesize.decimal(plan['disk_free_bytes'])} free); "
-        f"about {duration(plan['estimated_s'])}, as fast as this machine's cores quantize a sample (a slow disk adds to that)",
+        f"about {duration(plan['estimated_s'])}, as fast as this machine's cores quantize a "
+        "sample (a slow disk adds to that)",
         highlight=False,
         soft_wrap=True,
     )

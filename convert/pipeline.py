@@ -25,7 +25,7 @@ from convert.tensors import FLOATS, Bytes, row_bytes
 from convert.writer import OutputFile
 from fwlocal.errors import BadCheckpoint
 
-SLICE_ELEMENTS = 8 << 20  # 32 MB in float32
+SLICE_ELEMENTS = 4 << 20  # 16 MB in float32
 CHUNK_ELEMENTS = 256 << 10  # one task of a thread: fits in its cache
 SLICES_AHEAD = 3
 

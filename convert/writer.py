@@ -44,7 +44,7 @@ class OutputFile:
         self.plan = plan
         self.done: dict[str, str] = {}  # tensor -> SHA-256
         self.began_anew = False
-        self._data_offset = len(header)
+        self._header = header
         path = plan.path
         self._partial = self.partial_path(plan)
         self._journal_path = path.with_name(f".{path.name}.journal")
@@ -108,7 +108,7 @@ class OutputFile:
             if tensor is None:
                 continue
             digest, left = hashlib.sha256(), tensor.size_bytes
-            file.seek(self._data_offset + tensor.offset)
+            file.seek(len(self._header) + tensor.offset)
             while left and (block := file.read(min(left, _BLOCK))):
                 digest.update(block)
                 left -= len(block)
@@ -130,7 +130,7 @@ class OutputFile:
 
         With the last part the tensor is done. OSError when the disk is full.
         """
-        self._write_at(self._data_offset + tensor.offset + position, data.data)
+        self._write_at(len(self._header) + tensor.offset + position, data.data)
         name = tensor.tensor.name
         digest = self._hashes.setdefault(name, hashlib.sha256())
         digest.update(data)
@@ -148,7 +148,7 @@ class OutputFile:
         """Make the whole file durable and check it. Raises StoreError if it is not what it must."""
         plan = self.plan
         tensor_hashes = [self.done[tensor.tensor.name] for tensor in plan.tensors]
-        header = header_bytes(plan, len(source_hashes), tensor_hashes, source_hashes)
+        header = with_hashes(self._header, source_hashes, tensor_hashes)
         self._write_at(0, memoryview(header))
         self._file.truncate(len(header) + plan.data_bytes)
         os.fsync(self._file.fileno())
@@ -171,25 +171,15 @@ class OutputFile:
         self._release()
 
 
-def header_bytes(
-    plan: PlannedFile,
-    n_source_files: int,
-    tensor_hashes: Sequence[str] | None = None,
-    source_hashes: Sequence[str] | None = None,
-) -> bytes:
-    """All of the file before its data; its length is the same before the hashes are known."""
+def header_bytes(plan: PlannedFile, n_source_files: int) -> bytes:
+    """All of the file before its data, the hashes still to be filled in."""
     string = gguf.GGUFValueType.STRING
-    hashes = {
-        SOURCE_HASHES: source_hashes or [UNKNOWN] * n_source_files,
-        TENSOR_HASHES: tensor_hashes or [UNKNOWN] * len(plan.tensors),
-    }
     with tempfile.TemporaryDirectory(prefix="fwlocal-") as folder:
         path = Path(folder) / "header"
         writer = gguf.GGUFWriter(path, plan.keys["general.architecture"].value)
-        for key, value in plan.keys.items():
-            writer.kv_data[0][key] = value
-        for key, digests in hashes.items():
-            writer.add_key_value(key, list(digests), gguf.GGUFValueType.ARRAY, string)
+        writer.kv_data[0].update(plan.keys)
+        for key, count in ((SOURCE_HASHES, n_source_files), (TENSOR_HASHES, len(plan.tensors))):
+            writer.add_key_value(key, [UNKNOWN] * count, gguf.GGUFValueType.ARRAY, string)
         for planned in plan.tensors:
             kind = gguf.GGMLQuantizationType[planned.type_name]
             shape, size = planned.tensor.shape, planned.size_bytes
@@ -204,19 +194,28 @@ def header_bytes(
     return header + b"\0" * (-len(header) % DEFAULT_ALIGNMENT)
 
 
+def with_hashes(header: bytes, sources: Sequence[str], tensors: Sequence[str]) -> bytes:
+    """``header`` with the hashes of all source files and tensors in their places; they are the
+    last of its keys."""
+    start = header.rindex(SOURCE_HASHES.encode())
+    *pieces, end = header[start:].split(UNKNOWN.encode())
+    filled = zip(pieces, (*sources, *tensors), strict=True)
+    return header[:start] + b"".join(piece + digest.encode() for piece, digest in filled) + end
+
+
 def recorded_sources(plan: PlannedFile, n_source_files: int) -> tuple[str, ...] | None:
     """The hashes of the sources that the final file was made from; None when it is missing, or is
     not what this plan would make."""
     try:
         found = read_header(plan.path)
-        tensors, sources = (
+        sources, tensors = (
             tuple(map(str, found.metadata[key]))  # type: ignore[arg-type]
-            for key in (TENSOR_HASHES, SOURCE_HASHES)
+            for key in (SOURCE_HASHES, TENSOR_HASHES)
         )
-        expected = header_bytes(plan, n_source_files, tensors, sources)
+        expected = with_hashes(header_bytes(plan, n_source_files), sources, tensors)
         with plan.path.open("rb") as file:
             return sources if file.read(len(expected)) == expected else None
-    except (FwlocalError, OSError, KeyError, TypeError):
+    except (FwlocalError, OSError, KeyError, TypeError, ValueError):
         return None
 
 

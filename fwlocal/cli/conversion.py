@@ -43,7 +43,8 @@ _convert_options = (
                  help="The format that goes into the file: freewilly2, freewilly1, chatml."),
     click.option("--split-size", callback=_size, metavar="SIZE",
                  help="Split each level into files of at most SIZE (2G)."),
-    click.option("--threads", type=click.IntRange(min=1), metavar="N", help="All cores by default."),
+    click.option("--threads", type=click.IntRange(min=1), metavar="N",
+                 help="All cores by default."),
     click.option("--overwrite", is_flag=True, help="Replace files that are there."),
     click.option("--allow-nan", is_flag=True,
                  help="Convert NaN and Inf too; where quantized they become 0."),
@@ -73,6 +74,7 @@ def convert(
     """
     from convert import display, job
     from convert.checkpoint import locate
+    from convert.run import run_job
 
     request = _request(source, quant, prompt_format, locate(_repo_of(source)), rest)
     work = job.prepare(request)
@@ -83,7 +85,7 @@ def convert(
             return
         started = time.monotonic()
         with display.shown(work) as on_progress:
-            outcome = job.run_job(work, notify, on_progress)
+            outcome = run_job(work, notify, on_progress)
     finally:
         work.close()
     for path in outcome.present:

@@ -91,7 +91,7 @@ def test_an_interrupted_run_says_how_far_it_is(
     stdout, stderr = process.communicate()
     assert process.returncode == code
     assert not stdout
-    assert f"of {N_TENSORS} tensors are done; the same command goes on from there" in stderr
+    assert f"of {2 * N_TENSORS} tensors are done; the same command goes on from there" in stderr
     assert "Traceback" not in stderr
     assert not hashes(tmp_path)
     subprocess.run(command(source, tmp_path), check=True, capture_output=True)
