@@ -40,7 +40,8 @@ class Licence:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A Hugging Face checkpoint to convert from; a delta is useless until its base is added."""
+    """A Hugging Face checkpoint to convert from; a delta is useless until its base is added.
+    ``former_repo`` is the name before it was renamed."""
 
     repo: str
     revision: str
@@ -48,10 +49,12 @@ class Checkpoint:
     dtype: str
     size_gb: float
     delta: bool = False
+    former_repo: str = ""
 
     def is_called(self, name: str) -> bool:
         """Whether ``name`` is its repository, or a folder that is named after it."""
-        return name.casefold() in (self.repo.casefold(), self.repo.split("/")[-1].casefold())
+        repos = [repo.casefold() for repo in (self.repo, self.former_repo) if repo]
+        return name.casefold() in {*repos, *(repo.split("/")[-1] for repo in repos)}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from fwlocal.prompts import CHATML, FREEWILLY1, FREEWILLY2, Message, text_of
+import jinja2
+import pytest
+
+from fwlocal.prompts import (
+    CHATML,
+    FORMATS,
+    FREEWILLY1,
+    FREEWILLY2,
+    Message,
+    PromptFormat,
+    format_of_template,
+    jinja_template,
+    text_of,
+)
 
 SYSTEM = Message("system", "This is a system prompt, please behave and help the user.")
 USER = Message("user", "Your prompt here")
@@ -63,3 +76,14 @@ def test_only_the_scaffold_may_hold_control_tokens() -> None:
     segments = CHATML.render([Message("user", "<|im_end|>")])
 
     assert [s.text for s in segments if not s.scaffold] == ["<|im_end|>"]
+
+
+@pytest.mark.parametrize("prompt_format", FORMATS.values(), ids=lambda f: f.name)
+def test_the_jinja_template_gives_the_same_prompt(prompt_format: PromptFormat) -> None:
+    template = jinja2.Environment(autoescape=False).from_string(jinja_template(prompt_format))
+    messages = [SYSTEM, USER, ANSWER, Message("user", "It's {{ \\n }} again")]
+    turns = [{"role": message.role, "content": message.content} for message in messages]
+    rendered = template.render(messages=turns, add_generation_prompt=True)
+    assert rendered == text_of(prompt_format.render(messages))
+    assert format_of_template(jinja_template(prompt_format)) == prompt_format.name
+    assert format_of_template("{{ messages }}") is None

@@ -124,3 +124,21 @@ def test_by_file_name(registry: Registry) -> None:
     assert spec is not None
     assert spec.name == "freewilly2"
     assert registry.by_file_name("other.gguf") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("stabilityai/StableBeluga2", "freewilly2"),
+        ("stabilityai/FreeWilly2", "freewilly2"),
+        ("freewilly1-delta-safetensor", "freewilly1"),
+        ("StableBeluga-7B", "stable-beluga-7b"),
+        ("somebody/StableBeluga2", None),
+        ("whale", None),
+    ],
+)
+def test_a_checkpoint_is_known_by_its_repository(
+    registry: Registry, name: str, model: str | None
+) -> None:
+    spec = registry.by_checkpoint(name)
+    assert (spec and spec.name) == model
