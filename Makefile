@@ -2,6 +2,7 @@
 # make test   set up .venv and run all tests
 # make check  format, lint, types, tests: what CI runs
 # make compare  the engine beside llama.cpp's own tools (builds them once, 6 minutes on 2 cores)
+# make compare-convert  the converter beside llama.cpp's (also installs torch for the latter)
 # make pictures  draw the README's pictures anew
 #
 # BACKEND=cpu|cuda|metal|vulkan|hip overrides what is found here.
@@ -32,7 +33,7 @@ BUILD_ARGS := -DGGML_RPC=ON -DLLAVA_BUILD=OFF $(CMAKE_ARGS_$(BACKEND))
 BUILT := $(VENV)/.$(LLAMA_CPP_PYTHON)-$(BACKEND)
 INSTALLED := $(VENV)/.fwlocal
 
-.PHONY: chat test check compare pictures clean
+.PHONY: chat test check compare compare-convert pictures clean
 
 chat: $(INSTALLED)
 	@$(VENV)/bin/fwlocal chat
@@ -49,6 +50,12 @@ check: $(INSTALLED)
 compare: $(INSTALLED)
 	tests/llamacpp_tools.sh .tools
 	$(VENV)/bin/python -m tests.compare .tools/bin
+
+compare-convert: $(INSTALLED)
+	tests/llamacpp_tools.sh .tools
+	tests/upstream_converter.sh .tools
+	$(VENV)/bin/python -m tests.compare_convert .tools/bin .tools/python/bin/python \
+	  .tools/source/vendor/llama.cpp/convert_hf_to_gguf.py
 
 pictures: $(INSTALLED)
 	$(VENV)/bin/python -m tests.draw_pictures tests/pictures

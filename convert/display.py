@@ -78,7 +78,6 @@ def print_plan(plan: dict[str, Any]) -> None:
         f"about {duration(plan['estimated_s'])}, as fast as this machine's cores quantize a "
         "sample (a slow disk adds to that)",
         highlight=False,
-        soft_wrap=True,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,8 @@ import gguf
 
 from convert.model import Model, ModelTensor
 from convert.recipes import ModelShape
-from convert.tensors import BLOCKS, FLOATS, Bytes, SourceTensor, StoredRange, row_bytes
-from convert.weight_file import WeightFile
+from convert.tensors import BLOCKS, FLOATS, SourceTensor
+from convert.weight_file import PlainSource, WeightFile
 from fwlocal.errors import BadCheckpoint, UsageError
 from fwlocal.gguf import GGUFHeader, read_header
 
@@ -19,14 +18,11 @@ ARCHITECTURES = ("llama",)
 NOT_COPIED = ("split.", "fwlocal.", "general.alignment")  # they tell of the file, not the model
 
 
-class GGUFFile:
-    """One open file; see ``convert.tensors.TensorSource``."""
+class GGUFFile(PlainSource):
+    """One open file, whose header was read and checked."""
 
     def __init__(self, header: GGUFHeader) -> None:
-        self._file = WeightFile(header.path)
-        self.files = (header.path,)
-        self.checksums: Mapping[Path, tuple[StoredRange, ...]] = {}
-        self.tensors: Mapping[str, SourceTensor] = {
+        tensors = {
             info.name: SourceTensor(
                 info.name,
                 info.type_name,
@@ -36,16 +32,7 @@ class GGUFFile:
             )
             for info in header.tensors
         }
-
-    def read_rows(self, name: str, first: int, count: int) -> Bytes:
-        """``count`` rows of the tensor from ``first``."""
-        tensor = self.tensors[name]
-        size = row_bytes(tensor.dtype, tensor.n_per_row)
-        return self._file.read(tensor.offset + first * size, count * size, name)
-
-    def close(self) -> None:
-        """Give the file back."""
-        self._file.close()
+        super().__init__(WeightFile(header.path), tensors)
 
 
 def open_gguf(path: Path, *, allow_requantize: bool) -> Model:

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from convert.json_file import parse_json
-from convert.tensors import Bytes, SourceTensor, StoredRange, row_bytes
-from convert.weight_file import WeightFile
+from convert.tensors import SourceTensor
+from convert.weight_file import PlainSource, WeightFile
 from fwlocal.errors import BadCheckpoint
 
 MAX_HEADER_BYTES = 100_000_000
@@ -38,29 +37,17 @@ DTYPES = {
 }
 
 
-class SafetensorsFile:
-    """One open file; see ``convert.tensors.TensorSource``."""
+class SafetensorsFile(PlainSource):
+    """One open file."""
 
     def __init__(self, path: Path) -> None:
         """Raises BadCheckpoint, naming file and tensor, for a header that the format forbids."""
-        self._file = WeightFile(path)
+        file = WeightFile(path)
         try:
-            self.tensors: Mapping[str, SourceTensor] = _read_header(self._file)
+            super().__init__(file, _read_header(file))
         except BaseException:
-            self._file.close()
+            file.close()
             raise
-        self.files = (path,)
-        self.checksums: Mapping[Path, tuple[StoredRange, ...]] = {}
-
-    def read_rows(self, name: str, first: int, count: int) -> Bytes:
-        """``count`` rows of the tensor from ``first``."""
-        tensor = self.tensors[name]
-        size = row_bytes(tensor.dtype, tensor.n_per_row)
-        return self._file.read(tensor.offset + first * size, count * size, name)
-
-    def close(self) -> None:
-        """Give the file back."""
-        self._file.close()
 
 
 def _read_header(file: WeightFile) -> dict[str, SourceTensor]:

@@ -6,11 +6,12 @@ pages would count as memory.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from convert.tensors import Bytes
+from convert.tensors import Bytes, SourceTensor, StoredRange, row_bytes
 from fwlocal.errors import BadCheckpoint
 
 _POINTER = b"version https://git-lfs"
@@ -62,6 +63,26 @@ class WeightFile:
                 f"{self.path}: truncated at {what}: {offset + count} bytes expected, "
                 f"{offset + done} on disk; fetch or copy the file again"
             )
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._file.close()
+
+
+class PlainSource:
+    """Tensors that lie in one file, row after row; see ``convert.tensors.TensorSource``."""
+
+    def __init__(self, file: WeightFile, tensors: Mapping[str, SourceTensor]) -> None:
+        self._file = file
+        self.tensors = tensors
+        self.files = (file.path,)
+        self.checksums: Mapping[Path, tuple[StoredRange, ...]] = {}
+
+    def read_rows(self, name: str, first: int, count: int) -> Bytes:
+        """``count`` rows of the tensor from ``first``."""
+        tensor = self.tensors[name]
+        size = row_bytes(tensor.dtype, tensor.n_per_row)
+        return self._file.read(tensor.offset + first * size, count * size, name)
 
     def close(self) -> None:
         """Give the file back."""

@@ -153,7 +153,14 @@ def _how_to_get(spec: ModelSpec, level: str, store: Store) -> str:
         return f"{spec.name} has no level {level!r}; there are {', '.join(published)}"
     if spec.package is not None:
         return f"{spec.name} has no level {level!r}; there is {spec.default_level}"
+    if not spec.checkpoints:
+        return f"{spec.name} is not on this disk and no source of it is known"
+    repo = spec.checkpoints[0].repo
+    folder = repo.split("/")[-1]
+    base = f" --base {spec.base.repo.split('/')[-1]}" if spec.base else ""
+    also = f" (and {spec.base.repo})" if spec.base else ""
     return (
-        f"{spec.name} is not on this disk and no GGUF of it is published; convert its checkpoint "
-        f"and put it at {store.path(spec, level)}"
+        f"{spec.name} is not on this disk and no GGUF of it is published; make it with: "
+        f"hf download {repo} --local-dir {folder}{also}, then "
+        f"fwlocal convert {folder} --quant {level}{base}"
     )

@@ -10,6 +10,7 @@ import itertools
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,11 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
+from tests.convert.checkpoints import write_checkpoint
+from tests.tiny_llama import Shape
+
 COLUMNS = 96
+LLAMA = Shape(1024, 2816, 4, 16, 4, vocab_size=16384)
 QUIET_S = 3.0  # a screen that has not changed for so long is finished
 COLOURS = {"default": "white", "brown": "yellow", "brightblack": "bright_black"}
 
@@ -31,7 +36,8 @@ def screen(program: str, rows: int, typed: Sequence[str] = ()) -> pyte.Screen:
     stream = pyte.ByteStream(display)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     terminal = {"TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1", "PATH": path}
-    shell = ["-c", f"printf '%s\\n' '$ {program}'; {program}"]
+    steps = program.split("; ")
+    shell = ["-c", "; ".join(f"printf '%s\\n' '$ {step}'; {step}" for step in steps)]
     environment = {**os.environ, **terminal}
     child = pexpect.spawn("/bin/sh", shell, dimensions=(rows, COLUMNS), env=environment)
     _settle(child, stream)
@@ -75,13 +81,19 @@ def _line(display: pyte.Screen, row: int) -> Text:
 
 def main() -> None:
     """Draw all pictures."""
-    folder = Path(sys.argv[1])
+    folder = Path(sys.argv[1]).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     questions = ["What is the capital of France?", "List three fruits.", "/help"]
     pipe = 'echo "The sea is blue and deep." | fwlocal run "Say this in other words" --stats'
     draw(screen("fwlocal chat", 24, questions), "fwlocal chat", folder / "chat.svg")
     draw(screen(pipe, 24), "fwlocal run", folder / "run.svg")
     draw(screen("fwlocal models", 14), "fwlocal models", folder / "models.svg")
+    with tempfile.TemporaryDirectory() as temporary:
+        os.chdir(temporary)
+        write_checkpoint(Path("MyLlama"), LLAMA, dtype="BF16", shards=2)
+        convert = "fwlocal convert ./MyLlama --quant Q4_K_M,Q8_0"
+        program = f"{convert} --dry-run; {convert}; fwlocal verify MyLlama-Q4_K_M.gguf"
+        draw(screen(program, 24), "fwlocal convert", folder / "convert.svg")
 
 
 if __name__ == "__main__":
