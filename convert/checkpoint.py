@@ -51,8 +51,8 @@ class Location:
         if self.repo is not None:
             return self.repo.split("/")[-1]
         if self.weights is not None and self.is_gguf:
-            return self.weights.stem
-        return self.folder.resolve().name
+            return as_text(self.weights.stem)
+        return as_text(self.folder.resolve().name)
 
     @property
     def is_gguf(self) -> bool:
@@ -60,11 +60,18 @@ class Location:
         return self.weights is not None and self.weights.suffix.lower() == ".gguf"
 
 
+def as_text(name: str) -> str:
+    """A file's name as UTF-8 can spell it."""
+    return name.encode("utf-8", "replace").decode()
+
+
 def locate(source: str) -> Location:
     """A folder, a file of weights, or ``owner/repo`` in Hugging Face's cache on this machine.
 
     Raises UsageError when it is none of them.
     """
+    if not source:
+        raise UsageError("the source's name is empty; name a checkpoint's folder, or a .gguf")
     try:
         path = Path(source).expanduser()
         is_folder, exists = path.is_dir(), path.exists()
@@ -168,6 +175,12 @@ def _weight_files(folder: Path) -> list[Path]:
             return _siblings(shards[0])
         if len(found) == 1:
             return found
+    several = [path.name for suffix in READERS for path in sorted(folder.glob(f"*{suffix}"))]
+    if several:
+        raise BadCheckpoint(
+            f"{folder}: {len(several)} files may be the weights ({several[0]}, {several[1]}...) "
+            "and no index tells; name the file"
+        )
     raise BadCheckpoint(
         f"{folder}: no weights here (model.safetensors, pytorch_model.bin or their shards with an "
         "index); name the checkpoint's folder, or the file"

@@ -1,107 +1,20 @@
-"""What a conversion shows: the plan of a dry run, and progress while it works.
-
-Progress goes to stderr: a live line on a terminal, a plain one now and then otherwise.
-"""
+"""Progress of a conversion, on stderr: a live line on a terminal, else a plain one now and then."""
 
 from __future__ import annotations
 
 import contextlib
-import math
-import shutil
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
 
-import numpy as np
 from rich import filesize
 
 from convert.job import Job
 from convert.pipeline import Progress
-from convert.plan import PlannedLevel
-from convert.quantize import prepare, quantize_rows
-from convert.run import Outcome, available_cores
-from convert.tensors import row_bytes
+from convert.run import Outcome
 
 PLAIN_EVERY_S = 30.0
-_SAMPLE_ROWS, _SAMPLE_COLUMNS = 64, 4096
-
-
-def describe(job: Job) -> dict[str, Any]:
-    """The plan as plain data."""
-    out = job.request.out
-    existing = next(path for path in (out, *out.resolve().parents) if path.exists())
-    return {
-        "source_files": [str(path) for path in job.model.source.files],
-        "source_bytes": job.source_bytes,
-        "tensors": len(job.model.tensors),
-        "levels": [_describe_level(level) for level in job.levels],
-        "disk_needed_bytes": sum(file.data_bytes for file in job.files),
-        "disk_free_bytes": shutil.disk_usage(existing).free,
-        "estimated_s": round(estimated_s(job), 1),
-    }
-
-
-def _describe_level(level: PlannedLevel) -> dict[str, Any]:
-    return {
-        "level": level.level.name,
-        "files": [str(file.path) for file in level.files],
-        "size_bytes": level.size_bytes,
-        "bits_per_weight": round(level.bits_per_weight, 3),
-        "types": dict(Counter(tensor.type_name for tensor in level.tensors).most_common()),
-    }
-
-
-def print_plan(plan: dict[str, Any]) -> None:
-    """The same for people, on stdout."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("LEVEL", "SIZE", "BITS/WEIGHT", "TENSORS BY TYPE", "FILE"):
-        grid.add_column(heading, overflow="fold")
-    for level in plan["levels"]:
-        types = ", ".join(f"{count} {name}" for name, count in level["types"].items())
-        files = level["files"]
-        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
-        size = filesize.decimal(level["size_bytes"])
-        cells = (size, f"{level['bits_per_weight']:.2f}", types)
-        grid.add_row(Text(level["level"], style="bold"), *map(Text, (*cells, files[0] + more)))
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(grid)
-    console.print(
-        f"\n{plan['tensors']} tensors, {filesize.decimal(plan['source_bytes'])} to read, "
-        f"{filesize.decimal(plan['disk_needed_bytes'])} to write "
-        f"({filesize.decimal(plan['disk_free_bytes'])} free); "
-        f"about {duration(plan['estimated_s'])}, as fast as this machine's cores quantize a "
-        "sample (a slow disk adds to that)",
-        highlight=False,
-    )
-
-
-def estimated_s(job: Job) -> float:
-    """Seconds of quantizing: elements of each type by its speed on a sample, over all cores."""
-    elements: Counter[str] = Counter()
-    for tensor in job.model.tensors:
-        types = {t.type_name for level in job.levels for t in level.tensors if t.tensor is tensor}
-        for type_name in types:
-            elements[type_name] += math.prod(tensor.shape)
-    cores = job.request.n_threads or available_cores()
-    return sum(count * _element_s(name) for name, count in elements.items()) / cores
-
-
-def _element_s(type_name: str) -> float:
-    """Seconds that one core needs for one element."""
-    random = np.random.default_rng(0)
-    values = random.standard_normal((_SAMPLE_ROWS, _SAMPLE_COLUMNS), np.float32)
-    out = np.empty(_SAMPLE_ROWS * row_bytes(type_name, _SAMPLE_COLUMNS), np.uint8)
-    importance = np.ones(_SAMPLE_COLUMNS, np.float32)
-    prepare(type_name)
-    started = time.perf_counter()
-    quantize_rows(values, _SAMPLE_COLUMNS, type_name, out, importance)
-    return (time.perf_counter() - started) / values.size
+WIDE = 90  # columns from which the tensor's name is shown, too
 
 
 def summary(outcome: Outcome, seconds: float) -> str:
@@ -114,30 +27,35 @@ def summary(outcome: Outcome, seconds: float) -> str:
 @contextlib.contextmanager
 def shown(job: Job) -> Iterator[Callable[[Progress], None]]:
     """A function that shows progress on stderr while inside."""
-    levels = " ".join(level.level.name for level in job.levels)
+    names = [level.level.name for level in job.levels]
+    levels = " ".join(names) if len(names) < 4 else f"{len(names)} levels"
     if not sys.stderr.isatty():
         yield _PlainLines(levels).update
         return
     from rich.console import Console
-    from rich.progress import BarColumn, TextColumn
+    from rich.progress import BarColumn, ProgressColumn, TextColumn
     from rich.progress import Progress as Bar
+    from rich.table import Column
 
-    columns = (
-        TextColumn("{task.description} {task.percentage:3.0f}%"),
-        BarColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TextColumn("{task.fields[tensor]}", style="dim"),
-    )
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(levels, total=1.0, speed="", tensor="")
+    console = Console(stderr=True)
+    columns: list[ProgressColumn] = [
+        TextColumn("{task.percentage:3.0f}%"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[speed]}", markup=False, table_column=Column(no_wrap=True)),
+    ]
+    if console.width >= WIDE:
+        columns.insert(0, TextColumn(levels, markup=False))
+        columns.append(TextColumn("{task.fields[tensor]}", style="dim", markup=False))
+    with Bar(*columns, console=console, transient=True, expand=True) as bar:
+        task = bar.add_task("", total=1.0, speed="reading", tensor="")
         clock = _Clock()
 
         def update(progress: Progress) -> None:
             bar.update(
                 task,
                 completed=progress.done_bytes / progress.total_bytes,
-                speed=clock.speed(progress),
-                tensor=progress.tensor,
+                speed=clock.speed(progress) or "reading",
+                tensor=f"{progress.tensor} ({progress.n_done}/{progress.n_tensors})",
             )
 
         yield update

@@ -15,7 +15,9 @@ from fwlocal.errors import BadCheckpoint, UsageError
 from fwlocal.gguf import GGUFHeader, read_header
 
 ARCHITECTURES = ("llama",)
-NOT_COPIED = ("split.", "fwlocal.", "general.alignment")  # they tell of the file, not the model
+# They tell of the file, not the model.
+NOT_COPIED = ("split.", "general.alignment", "fwlocal.tensor.")
+NO_WEIGHTS = ("Q8_1", "Q8_K")  # ggml's own intermediates; it cannot widen them
 
 
 class GGUFFile(PlainSource):
@@ -77,7 +79,8 @@ def _check_supported(header: GGUFHeader) -> None:
         raise BadCheckpoint(
             f"{path}: one file of a split model; join them first with llama-gguf-split --merge"
         )
-    known = {*FLOATS, *(name for name, (block, _) in BLOCKS.items() if block > 1)}
+    quantized = (name for name, (block, _) in BLOCKS.items() if block > 1)
+    known = {*FLOATS, *quantized} - {*NO_WEIGHTS}
     for tensor in header.tensors:
         if tensor.type_name not in known:
             raise BadCheckpoint(f"{path}: {tensor.name} is of type {tensor.type_name}, no weights")

@@ -33,6 +33,7 @@ DATASETS, CHUNK_COUNT, CHUNK_SIZE = (
 )
 # llama-quantize ignores the matrix of this tensor when it does not fit: it is looked up by token
 # and multiplied with activations only where it is the output too.
+MAX_WEIGHT = 1e36  # ggml's IQ kernels overflow near float32's limit, and end the process
 MAY_NOT_FIT = ("token_embd.weight",)
 
 _MIN_RECORD_BYTES = 17  # name length, a name of one byte, calls, value count, one value
@@ -59,13 +60,13 @@ def read_imatrix(path: Path) -> ImportanceMatrix:
     Raises BadCheckpoint, naming what is wrong, for anything but a whole importance matrix with
     finite values, and BadModelFile when it is a damaged GGUF.
     """
+    if path.exists() and not path.is_file():
+        raise BadCheckpoint(f"{path}: is no regular file; name the importance matrix")
     try:
         with path.open("rb") as file:
             is_gguf = file.read(len(MAGIC)) == MAGIC
             file.seek(0)
             return _read_gguf(file, read_header(path)) if is_gguf else _DatReader(path, file).read()
-    except IsADirectoryError:
-        raise BadCheckpoint(f"{path}: is a folder; name the importance matrix in it") from None
     except OSError as error:
         raise BadCheckpoint(f"{path}: cannot be read: {error.strerror or error}") from error
 
@@ -91,8 +92,8 @@ def _damaged(path: Path, what: str) -> BadCheckpoint:
 
 
 def _checked(path: Path, name: str, values: Floats) -> Floats:
-    """``values``, unless one of them is negative, NaN or Inf."""
-    bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
+    """``values``, unless one of them is negative, NaN, Inf, or so large that kernels abort."""
+    bad = np.flatnonzero(~((values >= 0) & (values <= MAX_WEIGHT)))
     if bad.size:
         raise _damaged(path, f"value {bad[0]} of {name} is {values[bad[0]]}")
     return values

@@ -1,11 +1,12 @@
-"""A source's files, read whole once: their SHA-256, and the checksums that a zip file carries.
+"""A source's files, read whole: their SHA-256, and the checksums that a zip file carries.
 
-Runs in a thread beside the conversion, which thereby finds the files in the system's cache.
+Runs in a thread, a little ahead of the conversion, which thereby finds what it reads in the cache.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 import zlib
 from collections.abc import Mapping, Sequence
@@ -16,10 +17,12 @@ from convert.tensors import StoredRange
 from fwlocal.errors import BadCheckpoint
 
 _BLOCK = 4 << 20
+_AHEAD = 2 << 30  # bytes
 
 
 class Integrity:
-    """Hashes ``files`` in their order. ``result`` waits for them; ``check`` does not."""
+    """Hashes ``files`` in their order, no further ahead than _AHEAD of what ``advance`` tells.
+    ``result`` waits for them; ``check`` does not."""
 
     def __init__(
         self, files: Sequence[Path], checksums: Mapping[Path, Sequence[StoredRange]]
@@ -27,6 +30,8 @@ class Integrity:
         self._hashes: list[str] = []
         self._failure: BaseException | None = None
         self._stop = threading.Event()
+        self._moved = threading.Condition()
+        self._hashed_bytes, self._limit = 0, float(_AHEAD)
         self._thread = threading.Thread(
             target=self._run, args=(tuple(files), dict(checksums)), daemon=True
         )
@@ -37,8 +42,15 @@ class Integrity:
         if self._failure is not None:
             raise self._failure
 
+    def advance(self, done_bytes: float) -> None:
+        """The conversion has read so much of the source."""
+        with self._moved:
+            self._limit = done_bytes + _AHEAD
+            self._moved.notify()
+
     def result(self) -> tuple[str, ...]:
         """The SHA-256 of each file. Raises BadCheckpoint naming a damaged entry."""
+        self.advance(math.inf)
         while self._thread.is_alive():
             self._thread.join(0.2)  # so that Ctrl-C is heard
         self.check()
@@ -47,17 +59,19 @@ class Integrity:
     def stop(self) -> None:
         """End it soon; the result is not wanted."""
         self._stop.set()
+        self.advance(math.inf)
         self._thread.join()
 
     def _run(
         self, files: tuple[Path, ...], checksums: Mapping[Path, Sequence[StoredRange]]
     ) -> None:
+        path = files[0]
         try:
             for path in files:
                 self._hashes.append(self._hash(path, checksums.get(path, ())))
         except OSError as error:
-            self._failure = BadCheckpoint(f"{error.filename}: cannot be read: {error.strerror}")
-        except BadCheckpoint as error:
+            self._failure = BadCheckpoint(f"{path}: cannot be read: {error.strerror or error}")
+        except BaseException as error:
             self._failure = error
 
     def _hash(self, path: Path, ranges: Sequence[StoredRange]) -> str:
@@ -78,6 +92,9 @@ class Integrity:
         """Hash ``count`` bytes more; their CRC-32."""
         crc = 0
         while count and not self._stop.is_set() and (block := file.read(min(count, _BLOCK))):
+            with self._moved:
+                self._moved.wait_for(lambda: self._hashed_bytes <= self._limit)
+                self._hashed_bytes += len(block)
             digest.update(block)
             crc = zlib.crc32(block, crc)
             count -= len(block)

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import hashlib
+import re
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,11 @@ from convert.gguf_file import open_gguf
 from convert.imatrix import ImportanceMatrix, read_imatrix, weights_for
 from convert.llama import EMBEDDING, map_tensors
 from convert.llama_config import key_values, read_config
-from convert.metadata import Known, general_keys, provenance_keys, template_keys
+from convert.metadata import Known, general_keys, origin_keys, provenance_keys, template_keys
 from convert.model import Model
 from convert.pipeline import Importance
 from convert.plan import PlannedFile, PlannedLevel, plan_levels
-from convert.recipes import Level
+from convert.recipes import LEVELS, Level
 from convert.tokenizer import read_tokenizer
 from fwlocal.errors import UsageError
 
@@ -60,6 +62,11 @@ class Job:
         return tuple(file for level in self.levels for file in level.files)
 
     @property
+    def has_chat_template(self) -> bool:
+        """Whether the files will know their prompt format."""
+        return "tokenizer.chat_template" in self.model.keys
+
+    @property
     def source_bytes(self) -> int:
         """Bytes of the source's files."""
         return sum(path.stat().st_size for path in self.model.source.files)
@@ -86,11 +93,11 @@ def _open_gguf(request: Request) -> Model:
     path = location.weights or location.folder
     model = open_gguf(path, allow_requantize=request.allow_requantize)
     keys = {
-        **model.keys,
+        **origin_keys(model.keys),
         **template_keys(request.known),
         **provenance_keys(location, model.source.files, request.known),
     }
-    return Model(keys, model.tensors, model.shape, model.source)
+    return replace(model, keys=keys)
 
 
 def _open_llama(request: Request) -> Model:
@@ -101,17 +108,18 @@ def _open_llama(request: Request) -> Model:
             f"({known.base_repo or 'the model it was made from'})"
         )
     config = read_config(folder / "config.json")
-    source = open_checkpoint(location)
+    source, base = open_checkpoint(location), None
     try:
         if request.base is not None:
-            source = DeltaSource(open_checkpoint(locate(request.base)), source)
+            base = _locate_base(request.base, folder)
+            source = DeltaSource(open_checkpoint(base), source)
         tensors = map_tensors(config, source.tensors, folder)
         keys = {
             **general_keys(folder, request.name or location.name, tensors, known.licence),
             **key_values(config),
             **read_tokenizer(folder, config.vocab_size, source.tensors[EMBEDDING].n_rows),
             **template_keys(known),
-            **provenance_keys(location, source.files, known),
+            **provenance_keys(location, source.files, known, base),
         }
         return Model(keys, tensors, config.shape, source)
     except BaseException:
@@ -119,30 +127,57 @@ def _open_llama(request: Request) -> Model:
         raise
 
 
+def _locate_base(base: str, folder: Path) -> Location:
+    location = locate(base)
+    if location.folder.resolve() == folder.resolve():
+        raise UsageError(f"{base}: is the delta itself; name the model that it was made from")
+    return location
+
+
 def _plan(request: Request, model: Model) -> Job:
     importance = None
     if request.imatrix is not None:
         matrix = read_imatrix(request.imatrix)
-        model = Model(
-            {**model.keys, **_imatrix_keys(matrix)}, model.tensors, model.shape, model.source
-        )
+        model = replace(model, keys={**model.keys, **_imatrix_keys(matrix)})
         found = {t.name: weights_for(matrix, t.name, t.shape[-1]) for t in model.tensors}
         importance = {name: weights for name, weights in found.items() if weights is not None}
-    name = request.name or request.location.name
+    digest = gguf.GGUFValue(_inputs_digest(model, request, importance), gguf.GGUFValueType.STRING)
+    model = replace(model, keys={**model.keys, "fwlocal.inputs.sha256": digest})
     levels = plan_levels(
         model,
         request.levels,
         request.out,
-        name,
+        _file_name(request),
         split_bytes=request.split_bytes,
         importance=importance,
     )
     job = Job(request, model, importance, levels)
-    sources = {path.resolve() for path in model.source.files}
     for file in job.files:
-        if file.path.resolve() in sources:
+        if any(file.path.exists() and file.path.samefile(path) for path in model.source.files):
             raise UsageError(f"{file.path}: is the source itself; choose another --out or --name")
     return job
+
+
+def _file_name(request: Request) -> str:
+    """What the files are called, before ``-LEVEL.gguf``. Raises UsageError for no good name."""
+    name = request.name or request.location.name
+    if request.location.is_gguf and not request.name:  # of a file, without its own level
+        name = re.sub(rf"[-.]({'|'.join(LEVELS)})$", "", name, flags=re.IGNORECASE)
+    bad = not name.isprintable() or any(sign in name for sign in '/\\:*?"<>|') or name[:1] == "."
+    if bad or not name:
+        raise UsageError(f"{name!r} is no name for files; choose one with --name")
+    return name
+
+
+def _inputs_digest(model: Model, request: Request, importance: Importance | None) -> str:
+    """Of all that the tensors' bytes depend on beside the source's files and the header."""
+    digest = hashlib.sha256(b"allow-nan" if request.allow_nan else b"")
+    for tensor in model.tensors:
+        if tensor.values is not None:
+            digest.update(tensor.name.encode() + tensor.values)
+    for name, weights in sorted((importance or {}).items()):
+        digest.update(name.encode() + weights.tobytes())
+    return digest.hexdigest()
 
 
 def _imatrix_keys(matrix: ImportanceMatrix) -> dict[str, Any]:

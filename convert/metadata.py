@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import logging
 import math
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +14,13 @@ from typing import Any
 
 import gguf
 
-from convert.checkpoint import Location
+from convert.checkpoint import Location, as_text
+from convert.json_file import read_json
 from convert.model import ModelTensor
 from fwlocal import __version__
-from fwlocal.errors import BadCheckpoint
+from fwlocal.errors import BadCheckpoint, FwlocalError
+
+MAX_CARD_BYTES = 4 << 20
 
 for _name in ("gguf", "metadata"):  # gguf's doubts about a card are not the user's
     logging.getLogger(_name).addHandler(logging.NullHandler())
@@ -44,21 +49,42 @@ def general_keys(
     writer = gguf.GGUFWriter(None, "llama")
     writer.add_type(gguf.GGUFType.MODEL)
     try:
-        metadata = gguf.Metadata.load(None, folder, name, n_params)
+        with tempfile.TemporaryDirectory(prefix="fwlocal-") as temporary:
+            metadata = gguf.Metadata.load(None, _view(folder, Path(temporary)), name, n_params)
         if metadata.size_label is None:
             metadata.size_label = gguf.size_label(n_params, n_params, 0, 0)
         metadata.license = metadata.license or licence or None
         metadata.set_gguf_meta_model(writer)
+    except FwlocalError:
+        raise
     except Exception as error:  # a card is free text, and gguf's reader trusts it
         reason = " ".join(str(error).split())
         raise BadCheckpoint(
-            f"{folder}: the model card or generation_config.json cannot be understood ({reason}); "
-            "mend or remove README.md's front matter"
+            f"{folder / 'README.md'}: the front matter, or generation_config.json beside it, "
+            f"cannot be understood ({reason}); mend or remove it"
         ) from error
     return dict(writer.kv_data[0])
 
 
-def provenance_keys(location: Location, files: Sequence[Path], known: Known) -> dict[str, Any]:
+def _view(folder: Path, temporary: Path) -> Path:
+    """A folder of the same name, which gguf reads too, with what it reads, checked and without
+    byte order marks."""
+    view = temporary / (folder.resolve().name or "model")
+    view.mkdir()
+    for name in ("config.json", "generation_config.json"):
+        if (folder / name).exists():
+            content = json.dumps(read_json(folder / name))
+            (view / name).write_text(content, encoding="utf-8")
+    card = folder / "README.md"
+    if card.is_file() and card.stat().st_size <= MAX_CARD_BYTES:
+        text = card.read_text(encoding="utf-8-sig", errors="replace")
+        (view / card.name).write_text(text, encoding="utf-8")
+    return view
+
+
+def provenance_keys(
+    location: Location, files: Sequence[Path], known: Known, base: Location | None = None
+) -> dict[str, Any]:
     """The ``fwlocal.*`` keys but for the hashes: what made the file, and from what."""
     values: Mapping[str, str | None] = {
         "fwlocal.version": __version__,
@@ -66,12 +92,25 @@ def provenance_keys(location: Location, files: Sequence[Path], known: Known) -> 
         "fwlocal.model": known.model,
         "fwlocal.source": location.repo or location.name,
         "fwlocal.source.revision": location.revision,
+        "fwlocal.base": (base.repo or base.name) if base else None,
+        "fwlocal.base.revision": base.revision if base else None,
     }
     string = gguf.GGUFValueType.STRING
     keys = {key: gguf.GGUFValue(value, string) for key, value in values.items() if value}
-    names = [path.name for path in files]
+    names = [as_text(path.name) for path in files]
     keys["fwlocal.source.files"] = gguf.GGUFValue(names, gguf.GGUFValueType.ARRAY, string)
     return keys
+
+
+def origin_keys(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a GGUF that is a source itself: its own source is the ``fwlocal.origin`` of what
+    is made of it, unless it tells of an earlier one."""
+    source, origin = "fwlocal.source", "fwlocal.origin"
+    kept = {key: value for key, value in keys.items() if not key.startswith(source)}
+    if origin in keys:
+        return kept
+    own = {key: value for key, value in keys.items() if key.startswith(source)}
+    return kept | {key.replace(source, origin): value for key, value in own.items()}
 
 
 def template_keys(known: Known) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from convert.llama import permuted_rows
 from convert.model import Model, ModelTensor
 from convert.plan import PlannedTensor
-from convert.quantize import prepare, quantize_rows, widen
+from convert.quantize import F32s, prepare, quantize_rows, widen
 from convert.scales import first_not_finite
 from convert.tensors import FLOATS, Bytes, row_bytes
 from convert.writer import OutputFile
@@ -28,6 +28,7 @@ from fwlocal.errors import BadCheckpoint
 SLICE_ELEMENTS = 4 << 20  # 16 MB in float32
 CHUNK_ELEMENTS = 256 << 10  # one task of a thread: fits in its cache
 SLICES_AHEAD = 3
+MAX_QUANTIZED = 1e12  # no block's float16 scale reaches so far; ggml's IQ kernels abort at 1e15
 
 Importance = Mapping[str, npt.NDArray[np.float32]]
 Outputs = tuple[tuple[OutputFile, PlannedTensor], ...]
@@ -215,20 +216,27 @@ def _convert(
     """One task: a few rows to every type wanted."""
     n_per_row = tensor.shape[-1]
     values = widen(data, tensor.dtype, data.size // row_bytes(tensor.dtype, n_per_row) * n_per_row)
-    finite = bool(np.isfinite(values).all())
+    finite = math.isfinite(_largest(values))
     if not finite and not options.allow_nan:
         raise _refusal(model, tensor, "holds NaN or Inf; fetch it again, or use --allow-nan")
+    cleaned = values if finite else np.where(np.isfinite(values), values, np.float32(0))
+    is_huge = _largest(cleaned) > MAX_QUANTIZED
     importance = None if options.importance is None else options.importance.get(tensor.name)
     for type_name, target in targets.items():
         if type_name == tensor.dtype:
             target[:] = data
-            continue
-        sound = (
-            values if finite or type_name in FLOATS else np.where(np.isfinite(values), values, 0)
-        )
-        quantize_rows(np.ascontiguousarray(sound), n_per_row, type_name, target, importance)
-        if first_not_finite(type_name, target) is not None and (finite or type_name not in FLOATS):
+        elif type_name in FLOATS:
+            quantize_rows(values, n_per_row, type_name, target)
+        elif not is_huge:
+            quantize_rows(cleaned, n_per_row, type_name, target, importance)
+        overflows = finite and first_not_finite(type_name, target) is not None
+        if overflows or (is_huge and type_name not in (tensor.dtype, *FLOATS)):
             raise _refusal(model, tensor, f"holds values too large for {type_name}; use F32")
+
+
+def _largest(values: F32s) -> float:
+    """The largest magnitude; NaN where one of the values is."""
+    return max(float(values.max()), -float(values.min()))
 
 
 def _refusal(model: Model, tensor: ModelTensor, what: str) -> BadCheckpoint:

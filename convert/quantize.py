@@ -78,6 +78,13 @@ def _library_path() -> Path:
     return path
 
 
+def available_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def prepare(type_name: str) -> None:
     """Build a type's tables, once and before threads use them."""
     with _SETUP:

@@ -85,11 +85,18 @@ LEVELS: Mapping[str, Level] = {
     )
 }
 
-_SPELLINGS = {"FP16": "F16", "FP32": "F32"}
+# llama-quantize's own aliases among them.
+_SPELLINGS = {
+    "FP16": "F16",
+    "FP32": "F32",
+    "Q3_K": "Q3_K_M",
+    "Q4_K": "Q4_K_M",
+    "Q5_K": "Q5_K_M",
+}
 
 
 def level_named(text: str) -> Level:
-    """The level that a user calls ``text``, in any case; "fp16" and "fp32" are understood.
+    """The level that a user calls ``text``, in any case; "fp16" and "Q4_K" are understood.
 
     Raises UsageError, naming the nearest level and all others, for anything else.
     """

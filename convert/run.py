@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +16,9 @@ from convert.integrity import Integrity
 from convert.job import Job
 from convert.pipeline import Options, Progress, run
 from convert.plan import PlannedFile
+from convert.quantize import available_cores
 from convert.writer import OutputFile, header_bytes, recorded_sources
-from fwlocal.errors import DoesNotFit, Interrupted, StoreError, UsageError
+from fwlocal.errors import BadCheckpoint, DoesNotFit, Interrupted, StoreError, UsageError
 
 Notify = Callable[[str], None]
 Stamps = Sequence[tuple[str, int, int]]
@@ -51,20 +52,56 @@ def run_job(
     return Outcome(tuple(f.path for f in missing), tuple(f.path for f in present))
 
 
+def check(job: Job) -> None:
+    """Raise what a run would raise before it writes anything: UsageError for a file in the way,
+    DoesNotFit for too small a disk."""
+    recorded = _recorded(job)
+    missing = [file for file in job.files if file.path not in recorded]
+    headers = {file.path: header_bytes(file, len(job.model.source.files)) for file in missing}
+    out = job.request.out
+    _check_disk(missing, headers, next(p for p in (out, *out.resolve().parents) if p.exists()))
+
+
 def _present(job: Job) -> list[PlannedFile]:
     """The files that are there and are what the job would write. Raises UsageError for others."""
-    existing = [file for file in job.files if file.path.exists()]
-    if job.request.overwrite or not existing:
+    recorded = _recorded(job)
+    if not recorded:
         return []
-    recorded = [recorded_sources(file, len(job.model.source.files)) for file in existing]
-    if None not in recorded:
-        hashes = Integrity(job.model.source.files, {}).result()
-        if all(sources == hashes for sources in recorded):
-            return existing
-    different = next((f for f, r in zip(existing, recorded, strict=True) if r is None), existing[0])
-    raise UsageError(
-        f"{different.path}: exists and is not what this would write; --overwrite replaces it"
-    )
+    hashes = _source_hashes(job)
+    for path, sources in recorded.items():
+        if sources != hashes:
+            raise _in_the_way(path)
+    present = [file for file in job.files if file.path in recorded]
+    for file in present:
+        OutputFile.tidy(file)
+    return present
+
+
+def _recorded(job: Job) -> dict[Path, tuple[str, ...]]:
+    """The files that are there and look like the job's, with the hashes of what they were made
+    from. Raises UsageError for others, unless they may be overwritten."""
+    recorded = {}
+    for file in job.files:
+        if file.path.is_dir():
+            raise UsageError(f"{file.path}: is a folder; choose another --out or --name")
+        if file.path.exists() and not job.request.overwrite:
+            sources = recorded_sources(file, len(job.model.source.files))
+            if sources is None:
+                raise _in_the_way(file.path)
+            recorded[file.path] = sources
+    return recorded
+
+
+def _in_the_way(path: Path) -> UsageError:
+    return UsageError(f"{path}: exists and is not what this would write; --overwrite replaces it")
+
+
+def _source_hashes(job: Job) -> tuple[str, ...]:
+    integrity = Integrity(job.model.source.files, {})
+    try:
+        return integrity.result()
+    finally:
+        integrity.stop()
 
 
 def _write(
@@ -80,6 +117,7 @@ def _write(
 
     def progress(now: Progress) -> None:
         integrity.check()
+        integrity.advance(now.done_bytes)
         on_progress(now)
 
     try:
@@ -87,6 +125,7 @@ def _write(
         _check_disk(missing, headers, request.out)
         with _opened(job, headers, missing, stamps) as files:
             _tell_start(files, notify)
+            _tell_left_over(files, notify)
             run(job.model, files, _options(job), progress)
             hashes = integrity.result()
             if _stamps(source.files) != stamps:
@@ -109,7 +148,7 @@ def _opened(
         try:
             for plan in missing:
                 header = headers[plan.path]
-                files.append(OutputFile(plan, header, _identity(job, header, stamps)))
+                files.append(OutputFile(plan, header, _identity(header, stamps)))
                 stack.callback(files[-1].close)
                 if plan.path.exists() and not job.request.overwrite:
                     raise UsageError(f"{plan.path}: was just written by another process")
@@ -133,31 +172,38 @@ def _tell_start(files: Sequence[OutputFile], notify: Notify) -> None:
             notify(f"{file.plan.path.name}: going on after {len(file.done)} of {total} tensors")
 
 
+def _tell_left_over(files: Sequence[OutputFile], notify: Notify) -> None:
+    """Other runs' unfinished files of this model, hidden as they are."""
+    ours = {file.partial_path(file.plan) for file in files}
+    folder, level = files[0].plan.path.parent, files[0].plan.level.name
+    stem = files[0].plan.path.name.split(f"-{level}")[0]
+    for path in sorted(set(folder.glob(f".{glob.escape(stem)}-*.gguf.partial")) - ours):
+        size = path.stat().st_size / 1e9
+        notify(f"{path}: unfinished, of another run ({size:.2f} GB); remove it if you want no more")
+
+
 def _options(job: Job) -> Options:
     return Options(
         job.request.n_threads or available_cores(), job.request.allow_nan, job.importance
     )
 
 
-def available_cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _stamps(files: Sequence[Path]) -> Stamps:
     """What tells that a source file was not touched since: its name, size and time."""
     stats = ((path, path.stat()) for path in files)
-    return [(str(path.resolve()), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+    try:
+        return [(str(path.resolve()), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+    except OSError as error:
+        raise BadCheckpoint(
+            f"{error.filename}: is gone ({error.strerror}); put it back, and the same command "
+            "goes on"
+        ) from error
 
 
-def _identity(job: Job, header: bytes, stamps: Stamps) -> str:
+def _identity(header: bytes, stamps: Stamps) -> str:
     """Two runs with the same identity write the same bytes."""
     digest = hashlib.sha256(header)
-    digest.update(json.dumps([list(stamps), job.request.allow_nan]).encode())
-    for name, weights in sorted((job.importance or {}).items()):
-        digest.update(name.encode() + weights.tobytes())
+    digest.update(json.dumps(list(stamps)).encode())
     return digest.hexdigest()
 
 
@@ -167,7 +213,7 @@ def _check_disk(files: Sequence[PlannedFile], headers: Mapping[Path, bytes], out
     for file in files:
         with contextlib.suppress(OSError):
             stat = OutputFile.partial_path(file).stat()
-            needed -= getattr(stat, "st_blocks", 0) * 512
+            needed -= stat.st_blocks * 512 if hasattr(stat, "st_blocks") else stat.st_size
     free = shutil.disk_usage(out).free
     if needed > free:
         raise DoesNotFit(

@@ -6,8 +6,9 @@ the quantized ones for GGUF sources), shapes are Hugging Face's: outermost dimen
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +22,18 @@ Bytes = npt.NDArray[np.uint8]
 
 BLOCKS = {name: (block, size) for name, block, size in GGML_TYPES.values()}
 FLOATS = ("F32", "F16", "BF16")
+
+# The GGUF keys, arrays of hex strings, with the SHA-256 of every tensor and of every source file.
+TENSOR_HASHES, SOURCE_HASHES = "fwlocal.tensor.sha256", "fwlocal.source.sha256"
+# A digest of the tensors' names, types and shapes: tools that make another file of one with hashes
+# copy these, too, and the hashes are then not of the file they are in.
+TENSOR_TABLE = "fwlocal.tensor.table"
+
+
+def table_digest(tensors: Iterable[tuple[str, str, tuple[int, ...]]]) -> str:
+    """Of (name, ggml type, shape as ggml counts it), in the file's order."""
+    lines = (f"{name} {type_name} {shape}\n" for name, type_name, shape in tensors)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def row_bytes(type_name: str, n_per_row: int) -> int:

@@ -17,11 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from convert.scales import first_not_finite
-from convert.tensors import BLOCKS
+from convert.tensors import BLOCKS, TENSOR_HASHES, TENSOR_TABLE, table_digest
 from fwlocal.errors import BadModelFile
 from fwlocal.gguf import GGUFArray, GGUFHeader, TensorInfo, read_header
 
-SHA256_KEY = "fwlocal.tensor.sha256"  # hex, in the order of the file's tensor infos
 SLICE_BYTES = 8 << 20
 REMEDY = "fetch or convert the file again"
 
@@ -42,11 +41,13 @@ class Damage:
 @dataclass(frozen=True)
 class Verdict:
     """What was found in a file, or in all files of a split one: ``n_hashed`` of ``n_tensors``
-    had a hash to be held against; the file is good when nothing is ``damaged``."""
+    had a hash to be held against; the file is good when nothing is ``damaged``. Hashes that a tool
+    copied from another file (``has_foreign_hashes``) are not used."""
 
     n_tensors: int
     n_hashed: int
     damaged: tuple[Damage, ...]
+    has_foreign_hashes: bool = False
 
 
 def verify(path: Path, on_progress: OnProgress = lambda fraction: None) -> Verdict:
@@ -67,6 +68,7 @@ def verify(path: Path, on_progress: OnProgress = lambda fraction: None) -> Verdi
         n_tensors=sum(len(header.tensors) for header in headers),
         n_hashed=sum(map(len, hashes)),
         damaged=tuple(damaged),
+        has_foreign_hashes=any(map(_has_foreign_hashes, headers)),
     )
 
 
@@ -95,12 +97,19 @@ def _read_part(path: Path, number: int, count: int) -> GGUFHeader:
     return header
 
 
+def _has_foreign_hashes(header: GGUFHeader) -> bool:
+    """Whether the hashes are of other tensors than the file's own."""
+    recorded = header.text(TENSOR_TABLE)
+    table = table_digest((t.name, t.type_name, t.shape) for t in header.tensors)
+    return recorded is not None and recorded != table
+
+
 def _hashes(header: GGUFHeader) -> tuple[str, ...]:
     """The SHA-256 of each tensor, in lower case; () when the file has none."""
-    value = header.metadata.get(SHA256_KEY)
-    if value is None:
+    value = header.metadata.get(TENSOR_HASHES)
+    if value is None or _has_foreign_hashes(header):
         return ()
-    problem = f"{header.path}: damaged GGUF: {SHA256_KEY}"
+    problem = f"{header.path}: damaged GGUF: {TENSOR_HASHES}"
     if not isinstance(value, GGUFArray) or value.element_type != "string":
         raise BadModelFile(f"{problem} is no array of strings; {REMEDY}")
     if len(value) != len(header.tensors):

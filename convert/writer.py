@@ -23,11 +23,10 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from convert.plan import PlannedFile, PlannedTensor
-from convert.tensors import Bytes
-from fwlocal.errors import FwlocalError, StoreError
+from convert.tensors import SOURCE_HASHES, TENSOR_HASHES, TENSOR_TABLE, Bytes, table_digest
+from fwlocal.errors import BadModelFile, StoreError
 from fwlocal.gguf import DEFAULT_ALIGNMENT, read_header
 
-TENSOR_HASHES, SOURCE_HASHES = "fwlocal.tensor.sha256", "fwlocal.source.sha256"
 UNKNOWN = "0" * 64  # in a hash's place until it is known
 _BLOCK = 8 << 20
 
@@ -53,9 +52,12 @@ class OutputFile:
         with contextlib.ExitStack() as stack:
             self._acquire()
             stack.callback(self._release)
-            self._file = self._open(identity)
+            finished = self._earlier(identity)
+            self._journal = self._begin_journal(identity, finished)
+            stack.callback(self._journal.close)
+            self._file = self._partial.open("r+b" if finished else "x+b", buffering=0)
             stack.callback(self._file.close)
-            self._journal = self._begin_journal(identity)
+            self.done = dict(self._confirmed(finished))
             stack.pop_all()
 
     @staticmethod
@@ -74,8 +76,8 @@ class OutputFile:
             ) from None
         except OSError as error:
             raise StoreError(
-                f"{self.plan.path.parent}: cannot be written ({error.strerror or error}); choose "
-                "another --out"
+                f"{self.plan.path}: cannot be written ({error.strerror or error}); choose another "
+                "--out or --name"
             ) from error
 
     def _release(self) -> None:
@@ -83,47 +85,39 @@ class OutputFile:
             Path(self._lock.lock_file).unlink()
         self._lock.release()
 
-    def _open(self, identity: str) -> IO[bytes]:
-        """The partial file; ``done`` is filled with what an earlier run finished."""
+    def _earlier(self, identity: str) -> list[dict[str, Any]]:
+        """What an earlier run of the same identity journalled; of any other, nothing is kept."""
         first, *finished = [*_read_journal(self._journal_path)] or [{}]
-        if first.get("identity") == identity and self._partial.exists():
-            file = self._partial.open("r+b", buffering=0)
-            try:
-                self.done = dict(self._confirmed(file, finished))
-            except BaseException:
-                file.close()
-                raise
-            return file
-        self.began_anew = bool(first)
-        self._journal_path.unlink(missing_ok=True)
-        return self._partial.open("w+b", buffering=0)
+        usable = self._partial.is_file() and not self._partial.is_symlink()
+        if usable and finished and first.get("identity") == identity:
+            return finished
+        self.began_anew = self._partial.exists()
+        self._partial.unlink(missing_ok=True)
+        return []
 
-    def _confirmed(
-        self, file: IO[bytes], finished: Sequence[Mapping[str, Any]]
-    ) -> Iterator[tuple[str, str]]:
+    def _begin_journal(self, identity: str, finished: Sequence[Mapping[str, Any]]) -> IO[str]:
+        """The journal, naming this process in its first line; what it knew before stays in it."""
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.ctime()}
+        lines = [{"identity": identity, **holder}, *finished]
+        fresh = self._journal_path.with_suffix(".journal-new")
+        fresh.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        os.replace(fresh, self._journal_path)
+        return self._journal_path.open("a", encoding="utf-8")
+
+    def _confirmed(self, finished: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
         """The journalled tensors whose bytes are really there."""
         planned = {tensor.tensor.name: tensor for tensor in self.plan.tensors}
         for line in finished:
-            tensor = planned.get(line.get("tensor", ""))
+            tensor = planned.get(str(line.get("tensor")))
             if tensor is None:
                 continue
             digest, left = hashlib.sha256(), tensor.size_bytes
-            file.seek(len(self._header) + tensor.offset)
-            while left and (block := file.read(min(left, _BLOCK))):
+            self._file.seek(len(self._header) + tensor.offset)
+            while left and (block := self._file.read(min(left, _BLOCK))):
                 digest.update(block)
                 left -= len(block)
             if digest.hexdigest() == line.get("sha256"):
                 yield tensor.tensor.name, digest.hexdigest()
-
-    def _begin_journal(self, identity: str) -> IO[str]:
-        """A new journal with what is done so far; the holder is named in its first line."""
-        journal = self._journal_path.open("w", encoding="utf-8")
-        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.ctime()}
-        lines = [{"identity": identity, **holder}]
-        lines += [{"tensor": name, "sha256": digest} for name, digest in self.done.items()]
-        journal.writelines(json.dumps(line) + "\n" for line in lines)
-        journal.flush()
-        return journal
 
     def write(self, tensor: PlannedTensor, position: int, data: Bytes) -> None:
         """``data`` at ``position`` within the tensor, whose parts come in their order.
@@ -153,9 +147,12 @@ class OutputFile:
         self._file.truncate(len(header) + plan.data_bytes)
         os.fsync(self._file.fileno())
         self._file.close()
-        written = {t.name: (t.type_name, t.offset) for t in read_header(self._partial).tensors}
-        if written != {t.tensor.name: (t.type_name, t.offset) for t in plan.tensors}:
-            raise StoreError(f"{self._partial}: the disk does not hold what was written to it")
+        planned = {t.tensor.name: (t.type_name, t.offset) for t in plan.tensors}
+        with contextlib.suppress(BadModelFile):
+            written = read_header(self._partial).tensors
+            if {t.name: (t.type_name, t.offset) for t in written} == planned:
+                return
+        raise StoreError(f"{self._partial}: is no longer what was written to it; convert again")
 
     def publish(self) -> None:
         """Give the committed file its name."""
@@ -163,6 +160,13 @@ class OutputFile:
         self._journal.close()
         self._journal_path.unlink()
         sync_folder(self.plan.path.parent)
+
+    @staticmethod
+    def tidy(plan: PlannedFile) -> None:
+        """Remove what a run that was killed after its last step left beside a finished file."""
+        for kind in ("partial", "journal", "lock"):
+            with contextlib.suppress(OSError):
+                plan.path.with_name(f".{plan.path.name}.{kind}").unlink()
 
     def close(self) -> None:
         """Leave the file as it is, for a later run, to other processes."""
@@ -178,6 +182,8 @@ def header_bytes(plan: PlannedFile, n_source_files: int) -> bytes:
         path = Path(folder) / "header"
         writer = gguf.GGUFWriter(path, plan.keys["general.architecture"].value)
         writer.kv_data[0].update(plan.keys)
+        table = ((t.tensor.name, t.type_name, t.tensor.shape[::-1]) for t in plan.tensors)
+        writer.add_key_value(TENSOR_TABLE, table_digest(table), string)
         for key, count in ((SOURCE_HASHES, n_source_files), (TENSOR_HASHES, len(plan.tensors))):
             writer.add_key_value(key, [UNKNOWN] * count, gguf.GGUFValueType.ARRAY, string)
         for planned in plan.tensors:
@@ -215,7 +221,7 @@ def recorded_sources(plan: PlannedFile, n_source_files: int) -> tuple[str, ...] 
         expected = with_hashes(header_bytes(plan, n_source_files), sources, tensors)
         with plan.path.open("rb") as file:
             return sources if file.read(len(expected)) == expected else None
-    except (FwlocalError, OSError, KeyError, TypeError, ValueError):
+    except (BadModelFile, OSError, KeyError, TypeError, ValueError):
         return None
 
 

@@ -172,6 +172,10 @@ def read_header(path: Path) -> GGUFHeader:
     Raises BadModelFile, naming what is wrong, for anything that is no sound GGUF of version 2 or 3
     with the machine's byte order, whole up to its last tensor.
     """
+    if path.is_dir():
+        raise BadModelFile(f"{path}: is a folder; name the .gguf file in it")
+    if path.exists() and not path.is_file():
+        raise BadModelFile(f"{path}: is no regular file; name a .gguf")
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
@@ -179,8 +183,6 @@ def read_header(path: Path) -> GGUFHeader:
                 raise BadModelFile(f"{path}: no GGUF file: only {size} bytes long")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
                 return _HeaderReader(path, buffer, size).read()
-    except IsADirectoryError:
-        raise BadModelFile(f"{path}: is a folder; name the .gguf file in it") from None
     except OSError as error:
         raise BadModelFile(f"{path}: cannot be read: {error.strerror or error}") from error
 
@@ -238,6 +240,11 @@ class _HeaderReader:
 
     def read_preamble(self) -> int:
         magic = self.buffer[:4]
+        if magic == b"vers":
+            raise BadModelFile(
+                f"{self.path}: only a Git-LFS pointer, not the model; fetch it with `git lfs pull` "
+                "or `hf download`"
+            )
         if magic != MAGIC:
             raise BadModelFile(
                 f"{self.path}: no GGUF file (it starts with {magic!r}); name a .gguf"

@@ -9,7 +9,7 @@ from typing import Any
 from fwlocal.gguf import GGUFArray, GGUFHeader, Value
 from fwlocal.terminal import inert
 
-SHOWN_ITEMS, SHOWN_CHARACTERS = 6, 100
+SHOWN_ITEMS, SHOWN_CHARACTERS, SHOWN_IN_ARRAYS = 6, 100, 24
 
 
 def describe(header: GGUFHeader) -> dict[str, Any]:
@@ -76,16 +76,28 @@ def text(header: GGUFHeader) -> str:
     return "".join(f"{inert(line)}\n" for line in lines)
 
 
+def tensor_lines(header: GGUFHeader) -> str:
+    """Every tensor: type, size, shape as ggml counts it, name."""
+    from rich import filesize
+
+    lines = (
+        f"{tensor.type_name:8} {filesize.decimal(tensor.size_bytes):>10}  "
+        f"{' x '.join(map(str, tensor.shape)):>16}  {inert(tensor.name)}\n"
+        for tensor in header.tensors
+    )
+    return "".join(lines)
+
+
 def _short(value: Value) -> str:
     if isinstance(value, GGUFArray):
         shown = [item for item, _ in zip(value, range(SHOWN_ITEMS), strict=False)]
         more = f", ... ({len(value)} in all)" if len(value) > SHOWN_ITEMS else ""
-        return f"[{', '.join(_cut(item) for item in shown)}{more}]"
+        return f"[{', '.join(_cut(item, SHOWN_IN_ARRAYS) for item in shown)}{more}]"
     return _cut(value)
 
 
-def _cut(value: object) -> str:
+def _cut(value: object, limit: int = SHOWN_CHARACTERS) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     shown = repr(value)[1:-1] if isinstance(value, str) else str(value)
-    return shown if len(shown) <= SHOWN_CHARACTERS else f"{shown[: SHOWN_CHARACTERS - 3]}..."
+    return shown if len(shown) <= limit else f"{shown[: limit - 3]}..."

@@ -195,16 +195,16 @@ def _unheeded(
 
 
 def choose_format(file: ModelFile, header: GGUFHeader, asked: str | None) -> str:
-    """The prompt format: the one asked for, else the registry's, else the file's own template,
-    by name where it is one of ours (with its stop strings).
+    """The prompt format: the one asked for, else one of ours whose template the file carries, else
+    the registry's, else the file's template.
 
     Raises UsageError where there is none of them: a wrong format makes a model talk nonsense.
     """
     if asked is not None and asked not in FORMAT_NAMES:
         raise UsageError(f"no prompt format is called {asked!r}; there are {_named(FORMAT_NAMES)}")
     template = header.text("tokenizer.chat_template")
-    own = format_of_template(template or "") or GGUF_FORMAT
-    chosen = asked or (file.spec.prompt_format if file.spec else own)
+    own = format_of_template(template or "")
+    chosen = asked or own or (file.spec.prompt_format if file.spec else GGUF_FORMAT)
     if chosen == GGUF_FORMAT and template is None:
         raise UsageError(
             f"{file.path} carries no chat template; name its format with --prompt-format "

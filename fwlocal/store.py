@@ -7,6 +7,7 @@ ready-made file that was put there under its published name is found as well.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,15 @@ class ModelFile:
     spec: ModelSpec | None = None
     level: str | None = None
     sha256: str | None = None
+
+
+_PART = re.compile(r"-\d{5}-of-\d{5}$")
+
+
+def _parts(path: Path) -> list[Path]:
+    """The files of a split GGUF, of which ``path`` is the first; any other is its own only part."""
+    stem = _PART.sub("", path.stem)
+    return [path] if stem == path.stem else sorted(path.parent.glob(f"{stem}-?????-of-?????.gguf"))
 
 
 class Store:
@@ -70,9 +80,10 @@ class Store:
                 if level not in found and path.is_file():
                     found[level] = path
         for path in sorted((self.root / spec.name).glob(f"{spec.name}-*.gguf")):
-            found.setdefault(path.stem[len(spec.name) + 1 :], path)
+            level = _PART.sub("", path.stem[len(spec.name) + 1 :])
+            found.setdefault(level, path)  # of a split one, the first part
         for level, path in found.items():
-            size_bytes = path.stat().st_size
+            size_bytes = sum(part.stat().st_size for part in _parts(path))
             pinned = spec.package if level == spec.default_level else None
             known = pinned is not None and pinned.size_bytes == size_bytes
             sha256 = pinned.sha256 if pinned is not None and known else None
@@ -156,11 +167,11 @@ def _how_to_get(spec: ModelSpec, level: str, store: Store) -> str:
     if not spec.checkpoints:
         return f"{spec.name} is not on this disk and no source of it is known"
     repo = spec.checkpoints[0].repo
-    folder = repo.split("/")[-1]
+    name = repo.split("/")[-1]
     base = f" --base {spec.base.repo.split('/')[-1]}" if spec.base else ""
     also = f" (and {spec.base.repo})" if spec.base else ""
     return (
         f"{spec.name} is not on this disk and no GGUF of it is published; make it with: "
-        f"hf download {repo} --local-dir {folder}{also}, then "
-        f"fwlocal convert {folder} --quant {level}{base}"
+        f"hf download {repo} --local-dir {name}{also}, then "
+        f"fwlocal convert {name} --quant {level}{base}"
     )

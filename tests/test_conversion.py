@@ -89,6 +89,48 @@ def test_a_known_delta_needs_its_base(tmp_path: Path, fwlocal: Run) -> None:
     assert files == ["model.safetensors", "model.safetensors"]
 
 
+def test_a_file_of_another_format_keeps_it(beluga: Path, tmp_path: Path, fwlocal: Run) -> None:
+    arguments = ("-q", "Q8_0", "-o", tmp_path, "--prompt-format", "chatml")
+    assert fwlocal("convert", beluga, *arguments).returncode == 0
+    shown = fwlocal("prompt", "-m", tmp_path / "freewilly2-Q8_0.gguf", "Sing")
+    assert "<|im_start|>user\nSing" in shown.stdout
+
+
+def test_only_a_delta_has_a_base(beluga: Path, checkpoint: Path, fwlocal: Run) -> None:
+    done = fwlocal("convert", beluga, "--base", checkpoint)
+    assert done.returncode == 2
+    assert "is no delta" in done.stderr
+
+
+def test_a_split_level_is_one_level(beluga: Path, home: Path, fwlocal: Run) -> None:
+    done = fwlocal("convert", beluga, "-q", "F32", "--split-size", "1M")
+    first = Path(done.stdout.strip())
+    assert first.name.startswith("freewilly2-F32-00001-of-0000")
+    listed = {model["name"]: model for model in json.loads(fwlocal("models", "--json").stdout)}
+    sizes = [part.stat().st_size for part in first.parent.glob("*.gguf")]
+    assert [(m["level"], m["size_bytes"]) for m in listed["freewilly2"]["on_disk"]] == [
+        ("F32", sum(sizes))
+    ]
+    assert fwlocal("run", "-m", "freewilly2:F32", "--max-tokens", "2", "Sing").returncode == 0
+    assert "all hashes agree" in fwlocal("verify", "freewilly2:F32").stdout
+
+
+def test_the_levels_are_listed(fwlocal: Run) -> None:
+    done = fwlocal("convert", "--list-levels")
+    assert done.returncode == 0
+    assert any(line.startswith("Q4_K_M ") for line in done.stdout.splitlines())
+
+
+def test_a_dry_run_says_what_would_stop_a_run(
+    checkpoint: Path, tmp_path: Path, fwlocal: Run
+) -> None:
+    (tmp_path / "whale-Q8_0.gguf").write_bytes(b"something else")
+    done = fwlocal("convert", checkpoint, "-q", "Q8_0", "-o", tmp_path, "--dry-run")
+    assert done.returncode == 2
+    assert "(exists)" in done.stdout
+    assert "--overwrite replaces it" in done.stderr
+
+
 def test_a_dry_run_tells_the_files_as_they_will_be(
     checkpoint: Path, tmp_path: Path, fwlocal: Run
 ) -> None:
@@ -101,6 +143,7 @@ def test_a_dry_run_tells_the_files_as_they_will_be(
     for level in plan["levels"]:
         header = read_header(Path(level["files"][0]))
         assert level["size_bytes"] == header.weights_bytes
+        assert level["file_size_bytes"] == header.file_size_bytes
         assert sum(level["types"].values()) == len(header.tensors) == plan["tensors"]
     assert plan["estimated_s"] >= 0
 
@@ -121,9 +164,9 @@ def test_verify_names_the_damaged_tensor(checkpoint: Path, tmp_path: Path, fwloc
     damaged = fwlocal("verify", path)
     assert damaged.returncode == 1
     assert f"{tensor.name}: its SHA-256 differs" in damaged.stderr
-    assert json.loads(fwlocal("verify", path, "--json").stdout)["damaged"] == [
-        {"tensor": tensor.name, "what": "its SHA-256 differs"}
-    ]
+    (verdict,) = json.loads(fwlocal("verify", path, "--json").stdout)
+    assert verdict["file"] == str(path)
+    assert verdict["damaged"] == [{"tensor": tensor.name, "what": "its SHA-256 differs"}]
 
 
 def test_show_tells_what_a_file_holds(checkpoint: Path, tmp_path: Path, fwlocal: Run) -> None:

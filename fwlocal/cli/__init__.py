@@ -237,6 +237,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """The program: run a verb, turn every error into one line and an exit code."""
     if sys.stdout is None:  # closed by the caller
         sys.stdout = io.StringIO()
+    if sys.stderr is None:
+        sys.stderr = io.StringIO()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # Windows code pages, LANG=C
             stream.reconfigure(encoding="utf-8", errors="replace", newline="\n")
@@ -284,4 +286,5 @@ def _fail(error: Exception, message: str, exit_code: int) -> int:
 
 
 def _terminate(signum: int, frame: object) -> NoReturn:
+    signal.signal(signum, signal.SIG_DFL)  # a second one ends it at once
     raise Interrupted("terminated", exit_code=128 + signum)

@@ -6,10 +6,12 @@ import json
 
 import click
 
+from fwlocal.terminal import inert
+
 
 def notify(message: str) -> None:
     """A line for the user, on stderr."""
-    click.echo(f"fwlocal: {message}", err=True)
+    click.echo(f"fwlocal: {inert(message)}", err=True)
 
 
 def print_json(data: object) -> None:

@@ -108,7 +108,7 @@ def test_one_file_of_another_name(tmp_path: Path) -> None:
     path.rename(tmp_path / "consolidated.00.pth")
     assert contents(open_folder(tmp_path)) == ALL
     (tmp_path / "other.pth").write_bytes(b"")
-    refused(lambda: open_folder(tmp_path), tmp_path, "no weights here", "name")
+    refused(lambda: open_folder(tmp_path), tmp_path, "files may be the weights", "name the file")
 
 
 def test_safetensors_come_before_torch(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -129,17 +130,17 @@ def test_what_tells_of_the_file_is_not_copied(tmp_path: Path) -> None:
         writer.add_custom_alignment(64)
         writer.add_uint16("split.count", 1)
         writer.add_uint16("split.no", 0)
-        writer.add_array("fwlocal.source.sha256", ["0" * 64])
-        writer.add_string("fwlocal.version", "0.1")
-        writer.add_string("fwlocally", "kept")
+        writer.add_array("fwlocal.tensor.sha256", ["0" * 64])
+        writer.add_string("fwlocal.tensor.table", "0" * 64)
+        writer.add_string("fwlocal.model", "kept")
 
     path = write(tmp_path / "m.gguf", add)
     model = opened(path)
     with closing(model.source):
         keys = model.keys.keys()
-        assert not [key for key in keys if key.startswith(("split.", "fwlocal."))]
+        assert not [key for key in keys if key.startswith(("split.", "fwlocal.tensor"))]
         assert "general.alignment" not in keys  # the new file has its own
-        assert {"fwlocally", "general.architecture", "llama.block_count"} <= keys
+        assert {"fwlocal.model", "general.architecture", "llama.block_count"} <= keys
         rows = model.source.read_rows("F16.weight", 0, 6)
         assert rows.tobytes() == cast(MATRIX, "F16").tobytes()  # aligned as the file says
 
@@ -218,3 +219,16 @@ def test_a_file_that_shrinks_later(plain: Path, tmp_path: Path) -> None:
     with closing(opened(path).source) as source:
         os.truncate(path, path.stat().st_size - 40)
         refused(lambda: source.read_rows("norm.weight", 0, 1), path, "norm.weight", "fetch or copy")
+
+
+@pytest.mark.parametrize(("kind", "size"), [("Q8_1", 36), ("Q8_K", 292)])
+def test_what_ggml_cannot_widen_is_refused(kind: str, size: int, tmp_path: Path) -> None:
+    """Its own intermediates: the kernels have no way back, and would end the process."""
+    block = np.zeros((2, size), np.uint8)
+    path = write(tmp_path / "m.gguf", lambda w: w.add_tensor("x.weight", block, raw_dtype=Type.I8))
+    data = path.read_bytes()
+    at = data.index(b"x.weight") + 8 + 4  # after the name: dimensions, type
+    elements = {"Q8_1": 32, "Q8_K": 256}[kind]
+    changed = struct.pack("<QQI", elements, 2, Type[kind])
+    path.write_bytes(data[:at] + changed + data[at + len(changed) :])
+    refused(lambda: open_gguf(path, allow_requantize=True), path, "x.weight is of type", kind)

@@ -151,7 +151,7 @@ def test_experts_have_a_count_each(tmp_path: Path) -> None:
     assert matrix.weights[DOWN].tolist() == [1, 2, 1, 1, 3, 1]
 
 
-positive = st.floats(0, width=32, allow_nan=False, allow_infinity=False)
+positive = st.floats(0, 2.0**100, width=32)
 
 
 @given(sums=st.lists(positive, min_size=1, max_size=40), count=st.integers(1, 2**31 - 1))
@@ -276,4 +276,4 @@ def test_any_bytes_are_read_or_refused(
 
 def test_refuses_what_cannot_be_opened(tmp_path: Path) -> None:
     assert "cannot be read" in refused(tmp_path / "missing.gguf")
-    assert "is a folder" in refused(tmp_path)
+    assert "is no regular file" in refused(tmp_path)

@@ -170,6 +170,35 @@ def test_a_second_run_says_who_holds_the_file(source: Path, tmp_path: Path) -> N
     assert len(hashes(tmp_path)) == len(LEVELS)
 
 
+def test_a_partial_file_that_is_a_link_is_not_followed(source: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".whale-Q8_0.gguf.partial").symlink_to(precious)
+    subprocess.run(command(source, out), check=True, capture_output=True)
+    assert precious.read_text() == "mine"
+    assert not (out / "whale-Q8_0.gguf").is_symlink()
+
+
+def test_other_runs_left_overs_are_named(source: Path, tmp_path: Path) -> None:
+    left = tmp_path / ".whale-IQ4_XS.gguf.partial"
+    left.write_bytes(bytes(1000))
+    done = subprocess.run(command(source, tmp_path), check=True, capture_output=True, text=True)
+    assert f"{left}: unfinished, of another run" in done.stderr
+    assert left.exists()
+
+
+@pytest.mark.parametrize("journal", ['{"tensor": []}\n', "[]\n", "\0\0", '{"identity": 5}\n{}\n'])
+def test_a_journal_of_nonsense_is_no_journal(
+    journal: str, source: Path, expected: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / ".whale-Q8_0.gguf.partial").write_bytes(bytes(5000))
+    (tmp_path / ".whale-Q8_0.gguf.journal").write_text(journal)
+    subprocess.run(command(source, tmp_path), check=True, capture_output=True)
+    assert hashes(tmp_path) == expected
+
+
 def test_what_is_there_is_kept_unless_it_is_another(
     source: Path, expected: dict[str, str], tmp_path: Path, fwlocal: Run
 ) -> None:
@@ -201,9 +230,10 @@ def test_a_folder_that_cannot_be_written(source: Path, tmp_path: Path, fwlocal: 
 
 def test_paths_go_to_stdout_or_json(source: Path, tmp_path: Path, fwlocal: Run) -> None:
     done = fwlocal("convert", source, "-q", "q8_0", "-o", tmp_path, "--json")
-    assert json.loads(done.stdout) == {
-        "wrote": [str(tmp_path / "whale-Q8_0.gguf")],
-        "present": [],
-    }
+    answer = json.loads(done.stdout)
+    path = tmp_path / "whale-Q8_0.gguf"
+    assert (answer["wrote"], answer["present"]) == ([str(path)], [])
+    assert answer["levels"][0]["level"] == "Q8_0"
+    assert answer["levels"][0]["file_size_bytes"] == path.stat().st_size
     assert done.stderr == ""
     assert os.listdir(tmp_path) == ["whale-Q8_0.gguf"]

@@ -177,6 +177,87 @@ def test_values_that_a_level_cannot_hold_are_named(tmp_path: Path) -> None:
         convert(source, ("Q8_0",), tmp_path)
 
 
+@pytest.mark.parametrize("level", ["IQ3_S", "IQ4_XS", "Q4_K_M", "Q8_0"])
+@pytest.mark.parametrize("value", [1e15, 1e25, 3e38])
+def test_values_at_which_kernels_abort_are_refused(
+    value: float, level: str, tmp_path: Path
+) -> None:
+    name = "model.layers.0.mlp.up_proj.weight"
+    damaged = checkpoint(WIDE)[name]
+    damaged[7, 9] = value
+    source = write_checkpoint(tmp_path / "m", WIDE, tensors={name: damaged})
+    with pytest.raises(BadCheckpoint, match=rf"{name} holds values too large for"):
+        convert(source, (level,), tmp_path)
+
+
+def test_what_a_file_depends_on_beside_its_source_is_not_forgotten(tmp_path: Path) -> None:
+    """Rope factors, which are in no key, and whether NaN was allowed."""
+    rope = {"rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    rope["original_max_position_embeddings"] = 256
+    eight, more = ({"rope_scaling": {**rope, "factor": factor}} for factor in (8.0, 32.0))
+    source = write_checkpoint(tmp_path / "m", WIDE, config=eight)
+    convert(source, ("Q8_0",), tmp_path)
+    assert convert(source, ("Q8_0",), tmp_path).present
+    with pytest.raises(UsageError, match="is not what this would write"):
+        convert(source, ("Q8_0",), tmp_path, allow_nan=True)
+    write_checkpoint(source, WIDE, config=more)
+    with pytest.raises(UsageError, match="is not what this would write"):
+        convert(source, ("Q8_0",), tmp_path)
+
+
+def test_a_folder_is_the_same_by_any_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_checkpoint(tmp_path / "Llama-3-8B-Instruct", WIDE)
+    convert(source, ("Q8_0",), tmp_path / "a")
+    monkeypatch.chdir(source)
+    convert(Path("."), ("Q8_0",), tmp_path / "b")
+    (tmp_path / "link").symlink_to(source)
+    convert(tmp_path / "link", ("Q8_0",), tmp_path / "c")
+    assert len({(tmp_path / side / "m-Q8_0.gguf").read_bytes() for side in "abc"}) == 1
+
+
+def test_byte_order_marks_are_forgiven_everywhere(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "m", WIDE)
+    (source / "generation_config.json").write_text('{"temperature": 0.5}')
+    (source / "README.md").write_text("---\nlicense: mit\n---\nA whale.\n")
+    for name in ("config.json", "generation_config.json", "tokenizer_config.json", "README.md"):
+        (source / name).write_bytes(b"\xef\xbb\xbf" + (source / name).read_bytes())
+    convert(source, ("Q8_0",), tmp_path)
+    header = read_header(tmp_path / "m-Q8_0.gguf")
+    assert header.text("general.license") == "mit"
+    assert header.metadata["general.sampling.temp"] == 0.5
+
+
+def test_a_model_card_that_makes_no_sense_is_named(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "m", WIDE)
+    (source / "README.md").write_text("---\n{ : [\n---\n")
+    with pytest.raises(BadCheckpoint, match=r"README\.md: the front matter.* cannot be understood"):
+        convert(source, ("Q8_0",), tmp_path)
+
+
+def test_what_was_made_from_a_gguf_tells_of_the_checkpoint(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "whale", WIDE)
+    convert(source, ("F16",), tmp_path, known=Known(model="freewilly2"))
+    convert(tmp_path / "m-F16.gguf", ("Q8_0",), tmp_path / "b")
+    header = read_header(tmp_path / "b" / "m-Q8_0.gguf")
+    assert header.text("fwlocal.model") == "freewilly2"
+    assert header.text("fwlocal.source") == "m-F16"
+    assert header.text("fwlocal.origin") == "whale"
+
+
+def test_a_delta_is_not_its_own_base(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "m", WIDE)
+    with pytest.raises(UsageError, match="is the delta itself"):
+        convert(source, ("Q8_0",), tmp_path, base=str(source))
+
+
+@pytest.mark.parametrize("name", ["../escape", "a/b", "a\\b", "line\nfeed", ".hidden", "c:d"])
+def test_names_stay_in_their_folder(name: str, tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "m", WIDE)
+    job = Request(locate(str(source)), (LEVELS["Q8_0"],), tmp_path / "out", name=name)
+    with pytest.raises(UsageError, match="is no name for files; choose one with --name"):
+        prepare(job)
+
+
 def test_a_damaged_zip_entry_is_named(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "m", WIDE, layout="bin")
     weights = source / "pytorch_model.bin"

@@ -231,6 +231,7 @@ def test_levels_say_what_they_cost(level: Level) -> None:
         ("bf16", "BF16"),
         ("FP16", "F16"),
         ("fp32", "F32"),
+        ("Q4_K", "Q4_K_M"),
     ],
 )
 def test_levels_are_found_by_name(text: str, name: str) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from convert.verify import SHA256_KEY, SLICE_BYTES, Damage, verify
+from convert.tensors import TENSOR_HASHES, TENSOR_TABLE, table_digest
+from convert.verify import SLICE_BYTES, Damage, verify
 from fwlocal.errors import BadModelFile
 from fwlocal.gguf import read_header
 
@@ -38,11 +39,14 @@ def write(
     tensors: Tensors,
     hashes: Sequence[str] | None = None,
     numbers: Mapping[str, int] | None = None,
+    table: str | None = None,
 ) -> Path:
     """A GGUF of ``tensors``: uint8 ones are Q8_0 blocks."""
     writer = gguf.GGUFWriter(path, "llama")
     if hashes is not None:
-        writer.add_array(SHA256_KEY, list(hashes))
+        writer.add_array(TENSOR_HASHES, list(hashes))
+    if table is not None:
+        writer.add_string(TENSOR_TABLE, table)
     for key, number in (numbers or {}).items():
         writer.add_uint16(key, number)
     for name, data in tensors.items():
@@ -168,7 +172,7 @@ def test_hashes_that_are_none_are_refused(
     tmp_path: Path, tensors: Tensors, hashes: list[str], message: str
 ) -> None:
     path = write(tmp_path / "m.gguf", tensors, hashes)
-    assert f"{path}: damaged GGUF: {SHA256_KEY} {message}" in refused(path)
+    assert f"{path}: damaged GGUF: {TENSOR_HASHES} {message}" in refused(path)
 
 
 def write_split(folder: Path, tensors: Tensors) -> list[Path]:
@@ -218,3 +222,17 @@ def test_a_file_without_tensors_is_good(tmp_path: Path) -> None:
     told: list[float] = []
     assert verify(write(tmp_path / "m.gguf", {}), told.append).n_tensors == 0
     assert told == [1]
+
+
+def test_hashes_that_a_tool_copied_are_not_held_against_a_file(tmp_path: Path) -> None:
+    hashed = {"a.weight": np.ones((4, 32), np.float32)}
+    other = {"a.weight": np.zeros((2, 32), np.float32), "b.weight": np.ones((2, 32), np.float32)}
+    table = table_digest([("a.weight", "F32", (32, 4))])
+    own, copied = (
+        write(tmp_path / name, tensors, [sha256(hashed["a.weight"])], table=table)
+        for name, tensors in (("own.gguf", hashed), ("copied.gguf", other))
+    )
+    assert verify(own).n_hashed == 1
+    verdict = verify(copied)
+    assert (verdict.n_tensors, verdict.n_hashed, verdict.damaged) == (2, 0, ())
+    assert verdict.has_foreign_hashes
