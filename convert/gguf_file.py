@@ -9,8 +9,8 @@ import gguf
 
 from convert.model import Model, ModelTensor
 from convert.recipes import ModelShape
-from convert.tensors import BLOCKS, FLOATS, SourceTensor
-from convert.weight_file import PlainSource, WeightFile
+from convert.sources.tensors import BLOCKS, FLOATS, SourceTensor
+from convert.sources.weight_file import PlainSource, WeightFile
 from fwlocal.errors import BadCheckpoint, UsageError
 from fwlocal.gguf import GGUFHeader, read_header
 

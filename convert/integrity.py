@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from convert.tensors import StoredRange
+from convert.sources.tensors import StoredRange
 from fwlocal.errors import BadCheckpoint
 
 _BLOCK = 4 << 20

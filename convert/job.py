@@ -14,8 +14,6 @@ from typing import Any
 
 import gguf
 
-from convert.checkpoint import Location, locate, open_checkpoint
-from convert.delta import DeltaSource
 from convert.gguf_file import open_gguf
 from convert.imatrix import ImportanceMatrix, read_imatrix, weights_for
 from convert.llama import EMBEDDING, map_tensors
@@ -25,7 +23,9 @@ from convert.model import Model
 from convert.pipeline import Importance
 from convert.plan import PlannedFile, PlannedLevel, plan_levels
 from convert.recipes import LEVELS, Level
-from convert.tokenizer import read_tokenizer
+from convert.sources.checkpoint import Location, locate, open_checkpoint
+from convert.sources.delta import DeltaSource
+from convert.tokens.tokenizer import read_tokenizer
 from fwlocal.errors import UsageError
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from convert.llama_config import LlamaConfig
 from convert.model import ModelTensor
-from convert.tensors import FLOATS, SourceTensor
+from convert.sources.tensors import FLOATS, SourceTensor
 from fwlocal.errors import BadCheckpoint
 
 # Hugging Face's name within a layer -> (GGUF's, whether every Llama has it).

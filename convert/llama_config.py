@@ -14,8 +14,8 @@ from typing import Any
 
 import gguf
 
-from convert.json_file import read_json
 from convert.recipes import ModelShape
+from convert.sources.json_file import read_json
 from fwlocal.errors import BadCheckpoint
 
 ARCHITECTURES = ("LlamaForCausalLM", "LLaMAForCausalLM")
@@ -104,7 +104,7 @@ def _check_supported(path: Path, config: Mapping[str, Any]) -> None:
     named = architectures[0] if isinstance(architectures, list) and architectures else None
     if named not in ARCHITECTURES:
         raise BadCheckpoint(
-            f"{path}: the architecture {named!r} is not supported; supported: "
+            f"{path}: the architecture {reprlib.repr(named)} is not supported; supported: "
             f"{', '.join(ARCHITECTURES)}"
         )
     if config.get("quantization_config"):

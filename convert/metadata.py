@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import logging
 import math
@@ -14,9 +13,10 @@ from typing import Any
 
 import gguf
 
-from convert.checkpoint import Location, as_text
-from convert.json_file import read_json
 from convert.model import ModelTensor
+from convert.quantize import library_version
+from convert.sources.checkpoint import Location, as_text
+from convert.sources.json_file import read_json
 from fwlocal import __version__
 from fwlocal.errors import BadCheckpoint, FwlocalError
 
@@ -88,7 +88,7 @@ def provenance_keys(
     """The ``fwlocal.*`` keys but for the hashes: what made the file, and from what."""
     values: Mapping[str, str | None] = {
         "fwlocal.version": __version__,
-        "fwlocal.llama_cpp": f"llama-cpp-python {importlib.metadata.version('llama-cpp-python')}",
+        "fwlocal.llama_cpp": library_version(),
         "fwlocal.model": known.model,
         "fwlocal.source": location.repo or location.name,
         "fwlocal.source.revision": location.revision,

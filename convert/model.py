@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from convert.recipes import ModelShape
-from convert.tensors import TensorSource
+from convert.sources.tensors import TensorSource
 
 KeyValues = Mapping[str, Any]  # GGUF key -> gguf.GGUFValue
 

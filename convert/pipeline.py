@@ -19,9 +19,9 @@ import numpy.typing as npt
 from convert.llama import permuted_rows
 from convert.model import Model, ModelTensor
 from convert.plan import PlannedTensor
-from convert.quantize import F32s, prepare, quantize_rows, widen
+from convert.quantize import F32s, build_tables, quantize_rows, widen
 from convert.scales import first_not_finite
-from convert.tensors import FLOATS, Bytes, row_bytes
+from convert.sources.tensors import FLOATS, Bytes, row_bytes
 from convert.writer import OutputFile
 from fwlocal.errors import BadCheckpoint
 
@@ -86,7 +86,7 @@ def run(
     lacking = _lacking(files)
     work = [(t, lacking[t.name]) for t in _in_source_order(model) if t.name in lacking]
     for type_name in {planned.type_name for _, outputs in work for _, planned in outputs}:
-        prepare(type_name)
+        build_tables(type_name)
     total = sum(_size_bytes(tensor) for tensor in model.tensors)
     done = total - sum(_size_bytes(tensor) for tensor, _ in work)
     n_done = len(model.tensors) - len(work)

@@ -15,7 +15,7 @@ import gguf
 
 from convert.model import KeyValues, Model, ModelTensor
 from convert.recipes import Level, llama_cpp_order, needs_imatrix, tensor_types
-from convert.tensors import row_bytes
+from convert.sources.tensors import row_bytes
 from fwlocal.errors import UsageError
 from fwlocal.gguf import DEFAULT_ALIGNMENT
 

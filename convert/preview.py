@@ -16,8 +16,8 @@ from rich import filesize
 from convert.display import duration
 from convert.job import Job
 from convert.plan import PlannedLevel
-from convert.quantize import available_cores, prepare, quantize_rows
-from convert.tensors import row_bytes
+from convert.quantize import available_cores, build_tables, quantize_rows
+from convert.sources.tensors import row_bytes
 from convert.writer import header_bytes
 
 _SAMPLE_ROWS, _SAMPLE_COLUMNS = 64, 4096
@@ -98,7 +98,7 @@ def _element_s(type_name: str, n_threads: int) -> float:
     random = np.random.default_rng(0)
     values = random.standard_normal((_SAMPLE_ROWS, _SAMPLE_COLUMNS), np.float32)
     importance = np.ones(_SAMPLE_COLUMNS, np.float32)
-    prepare(type_name)
+    build_tables(type_name)
 
     def work(_: int) -> None:
         out = np.empty(_SAMPLE_ROWS * row_bytes(type_name, _SAMPLE_COLUMNS), np.uint8)

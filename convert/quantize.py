@@ -7,6 +7,7 @@ releases Python's lock, so that threads use all cores.
 from __future__ import annotations
 
 import ctypes
+import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convert.tensors import Bytes
+from convert.sources.tensors import Bytes
 from fwlocal.errors import FwlocalError
 from fwlocal.gguf import GGML_TYPES
 
@@ -57,6 +58,8 @@ def _ggml() -> Any:
         "ggml_fp16_to_fp32_row": (None, (pointer, pointer, i64)),
         "ggml_bf16_to_fp32_row": (None, (pointer, pointer, i64)),
         "ggml_get_type_traits": (ctypes.POINTER(_TypeTraits), (ctypes.c_int,)),
+        "ggml_version": (ctypes.c_char_p, ()),
+        "ggml_commit": (ctypes.c_char_p, ()),
     }
     for name, (result, arguments) in declared.items():
         function = getattr(library, name)
@@ -78,6 +81,13 @@ def _library_path() -> Path:
     return path
 
 
+def library_version() -> str:
+    """Whose kernels these are: the bindings' version, and ggml's with llama.cpp's commit."""
+    bindings = importlib.metadata.version("llama-cpp-python")
+    version, commit = _ggml().ggml_version().decode(), _ggml().ggml_commit().decode()
+    return f"llama-cpp-python {bindings}, ggml {version} ({commit})"
+
+
 def available_cores() -> int:
     """The cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -85,7 +95,7 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def prepare(type_name: str) -> None:
+def build_tables(type_name: str) -> None:
     """Build a type's tables, once and before threads use them."""
     with _SETUP:
         _ggml().ggml_quantize_init(_TYPE_IDS[type_name])

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from convert.tensors import BLOCKS, Bytes
+from convert.sources.tensors import BLOCKS, Bytes
 
 Unsigned = npt.NDArray[np.unsignedinteger]
 

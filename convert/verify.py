@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from convert.scales import first_not_finite
-from convert.tensors import BLOCKS, TENSOR_HASHES, TENSOR_TABLE, table_digest
+from convert.sources.tensors import BLOCKS, TENSOR_HASHES, TENSOR_TABLE, table_digest
 from fwlocal.errors import BadModelFile
 from fwlocal.gguf import GGUFArray, GGUFHeader, TensorInfo, read_header
 

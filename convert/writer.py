@@ -23,7 +23,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from convert.plan import PlannedFile, PlannedTensor
-from convert.tensors import SOURCE_HASHES, TENSOR_HASHES, TENSOR_TABLE, Bytes, table_digest
+from convert.sources.tensors import SOURCE_HASHES, TENSOR_HASHES, TENSOR_TABLE, Bytes, table_digest
 from fwlocal.errors import BadModelFile, StoreError
 from fwlocal.gguf import DEFAULT_ALIGNMENT, read_header
 

@@ -72,6 +72,20 @@ def test_convert_uses_little_of_fwlocal(path: Path) -> None:
         assert not name.startswith("fwlocal.") or room(name) in CONVERT_MAY_USE, name
 
 
+def test_converts_modules_form_no_circle() -> None:
+    wanted = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): {
+            name.rpartition(".")[0] for name in imports(path) if name.startswith("convert.")
+        }
+        for path in files("convert")
+        if path.name != "__init__.py"
+    }
+    while free := [module for module, needed in wanted.items() if not needed & wanted.keys()]:
+        for module in free:
+            del wanted[module]
+    assert not wanted, f"these import each other: {sorted(wanted)}"
+
+
 def test_every_module_has_its_layer() -> None:
     modules = {p.stem if p.is_file() else p.name for p in (ROOT / "fwlocal").iterdir()}
     assert modules - {"__init__", "__pycache__", "models"} == set(LEVEL)

@@ -258,6 +258,7 @@ def _run(arguments: list[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (KeyboardInterrupt, click.Abort):
+        notify("interrupted")
         return 130
     except click.ClickException as error:
         command = (

@@ -118,9 +118,9 @@ def convert(
 def _request(
     source: str, quant: tuple[str, ...], prompt_format: str | None, rest: dict[str, Any]
 ) -> Any:
-    from convert.checkpoint import locate
     from convert.job import Request
     from convert.recipes import level_named
+    from convert.sources.checkpoint import locate
     from fwlocal.cli import known_source
     from fwlocal.registry import load_registry, user_file
 

@@ -11,8 +11,8 @@ from fwlocal.registry import ModelSpec, Registry
 from fwlocal.store import default_root
 
 if TYPE_CHECKING:
-    from convert.checkpoint import Location
     from convert.metadata import Known
+    from convert.sources.checkpoint import Location
 
 
 def repository(source: str, registry: Registry) -> str:

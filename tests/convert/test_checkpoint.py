@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convert.checkpoint import Location, locate, open_checkpoint
-from convert.tensors import FLOATS, TensorSource
+from convert.sources.checkpoint import Location, locate, open_checkpoint
+from convert.sources.tensors import FLOATS, TensorSource
 from fwlocal.errors import UsageError
 from tests.convert.checkpoints import SHAPE, cast, write_checkpoint, write_weights
 from tests.convert.refused import refused
@@ -250,7 +250,7 @@ def test_a_repository_in_hugging_faces_cache(tmp_path: Path) -> None:
     (repo / "refs").mkdir()
     (repo / "refs" / "main").write_text(COMMIT, "utf-8")
     write_weights(snapshot, WEIGHTS, shards=2)
-    code = "from convert.checkpoint import *; from fwlocal.errors import *; import sys\n"
+    code = "from convert.sources.checkpoint import *; from fwlocal.errors import *; import sys\n"
     code += "for source in sys.argv[1:]:\n try: print(locate(source))\n"
     code += " except UsageError as error: print(error)"
     environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}

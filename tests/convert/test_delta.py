@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from convert.delta import DeltaSource, add
-from convert.safetensors_file import SafetensorsFile
-from convert.tensors import FLOATS, Bytes
+from convert.sources.delta import DeltaSource, add
+from convert.sources.safetensors_file import SafetensorsFile
+from convert.sources.tensors import FLOATS, Bytes
 from tests.convert.checkpoints import cast, from_bf16, to_bf16, write_safetensors
 from tests.convert.refused import refused
 

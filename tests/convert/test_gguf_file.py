@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from convert.gguf_file import open_gguf
 from convert.model import Model
 from convert.recipes import ModelShape
-from convert.tensors import FLOATS
+from convert.sources.tensors import FLOATS
 from fwlocal.errors import BadModelFile, UsageError
 from tests import tiny_llama
 from tests.convert import llama_quant

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from convert.checkpoint import locate
 from convert.job import Request, prepare
 from convert.metadata import Known
 from convert.recipes import LEVELS
 from convert.run import Outcome, run_job
+from convert.sources.checkpoint import locate
 from convert.verify import verify
 from convert.writer import UNKNOWN
 from fwlocal.errors import BadCheckpoint, DoesNotFit, UsageError

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from convert.json_file import parse_json, read_json
+from convert.sources.json_file import parse_json, read_json
 from tests.convert.refused import refused
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from convert.llama import map_tensors, permuted_rows
 from convert.llama_config import LlamaConfig, read_config
-from convert.tensors import SourceTensor
+from convert.sources.tensors import SourceTensor
 from tests.convert.checkpoints import config_of
 from tests.convert.refused import refused
 from tests.convert.tokenizers_made_here import write_json

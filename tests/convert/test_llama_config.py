@@ -15,13 +15,13 @@ import gguf
 import numpy as np
 import pytest
 
-from convert.checkpoint import locate
 from convert.job import Request, prepare
 from convert.llama import map_tensors
 from convert.llama_config import INTEGERS, LlamaConfig, key_values, read_config
 from convert.model import ModelTensor
 from convert.recipes import LEVELS
-from convert.tensors import SourceTensor
+from convert.sources.checkpoint import locate
+from convert.sources.tensors import SourceTensor
 from tests.convert.checkpoints import SHAPE, config_of, write_checkpoint
 from tests.convert.refused import refused
 from tests.convert.tokenizers_made_here import write_json

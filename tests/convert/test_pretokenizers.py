@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from convert.pretokenizers import ALSO_WITH_NFC, NFC, PRE_TOKENIZERS
+from convert.tokens.pretokenizers import ALSO_WITH_NFC, NFC, PRE_TOKENIZERS
 from tests.convert.tokenizers_made_here import (
     ROWS,
     TEXTS,

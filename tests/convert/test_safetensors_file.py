@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from convert.safetensors_file import SafetensorsFile
-from convert.tensors import FLOATS
+from convert.sources.safetensors_file import SafetensorsFile
+from convert.sources.tensors import FLOATS
 from fwlocal.errors import BadCheckpoint
 from tests.convert.checkpoints import DTYPES, cast, safetensors_bytes, write_safetensors
 from tests.convert.refused import refused

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convert.scales import FIELDS, first_not_finite
-from convert.tensors import BLOCKS, Bytes
+from convert.sources.tensors import BLOCKS, Bytes
 from fwlocal.gguf import GGML_TYPES
 
 TYPE_IDS = {name: type_id for type_id, (name, _, _) in GGML_TYPES.items()}

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convert.pretokenizers import PRE_TOKENIZERS
-from convert.tokenizer import read_tokenizer
-from convert.vocabulary import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED
+from convert.tokens.pretokenizers import PRE_TOKENIZERS
+from convert.tokens.tokenizer import read_tokenizer
+from convert.tokens.vocabulary import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED
 from fwlocal.errors import BadCheckpoint
 from tests.convert.tokenizers_made_here import (
     ROWS,
@@ -190,5 +190,5 @@ def test_damage_is_told_or_harmless(
 
 def test_reading_a_tokenizer_does_not_load_its_training_library() -> None:
     """``tokenizers`` is there for these tests only."""
-    code = "import convert.tokenizer, sys; sys.exit('tokenizers' in sys.modules)"
+    code = "import convert.tokens.tokenizer, sys; sys.exit('tokenizers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -40,9 +40,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convert import torch_file, torch_pickle, torch_zip
-from convert.tensors import StoredRange
-from convert.torch_file import TorchFile
+from convert.sources import torch_file, torch_pickle, torch_zip
+from convert.sources.tensors import StoredRange
+from convert.sources.torch_file import TorchFile
 from fwlocal.errors import BadCheckpoint
 from tests.convert import torch_writer as tw
 from tests.convert.torch_writer import View

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from convert.tensors import TENSOR_HASHES, TENSOR_TABLE, table_digest
+from convert.sources.tensors import TENSOR_HASHES, TENSOR_TABLE, table_digest
 from convert.verify import SLICE_BYTES, Damage, verify
 from fwlocal.errors import BadModelFile
 from fwlocal.gguf import read_header

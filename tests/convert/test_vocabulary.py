@@ -10,9 +10,9 @@ import gguf
 import pytest
 from tokenizers import Tokenizer
 
-from convert import vocabulary
-from convert.pretokenizers import PRE_TOKENIZERS
-from convert.vocabulary import CONTROL, USER_DEFINED
+from convert.tokens import vocabulary
+from convert.tokens.pretokenizers import PRE_TOKENIZERS
+from convert.tokens.vocabulary import CONTROL, USER_DEFINED
 from tests.convert.tokenizers_made_here import (
     TEXTS,
     WIDE_SPACES,

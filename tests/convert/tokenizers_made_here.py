@@ -17,8 +17,8 @@ import pytest
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from convert.pretokenizers import IGNORING_MERGES, PRE_TOKENIZERS
-from convert.tokenizer import read_tokenizer
+from convert.tokens.pretokenizers import IGNORING_MERGES, PRE_TOKENIZERS
+from convert.tokens.tokenizer import read_tokenizer
 from fwlocal.errors import BadCheckpoint
 from fwlocal.llama.model import LoadOptions, Model
 

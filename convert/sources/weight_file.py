@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from convert.tensors import Bytes, SourceTensor, StoredRange, row_bytes
+from convert.sources.tensors import Bytes, SourceTensor, StoredRange, row_bytes
 from fwlocal.errors import BadCheckpoint
 
 _POINTER = b"version https://git-lfs"
@@ -70,7 +70,7 @@ class WeightFile:
 
 
 class PlainSource:
-    """Tensors that lie in one file, row after row; see ``convert.tensors.TensorSource``."""
+    """Tensors that lie in one file, row after row; see ``convert.sources.tensors.TensorSource``."""
 
     def __init__(self, file: WeightFile, tensors: Mapping[str, SourceTensor]) -> None:
         self._file = file

@@ -19,7 +19,13 @@ from typing import Any
 
 from sentencepiece import SentencePieceProcessor
 
-from convert.pretokenizers import BYTE_LEVEL, PRE_TOKENIZERS, SENTENCEPIECE, canonical, fingerprint
+from convert.tokens.pretokenizers import (
+    BYTE_LEVEL,
+    PRE_TOKENIZERS,
+    SENTENCEPIECE,
+    canonical,
+    fingerprint,
+)
 from fwlocal.errors import BadCheckpoint
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # gguf.TokenType

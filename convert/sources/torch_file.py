@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from convert.tensors import Bytes, SourceTensor, StoredRange
-from convert.torch_pickle import FETCH, RESAVE, STORAGES, Storage, Tensor, shown, state_dict
-from convert.torch_zip import MAX_SMALL_BYTES, read_entries
-from convert.weight_file import WeightFile
+from convert.sources.tensors import Bytes, SourceTensor, StoredRange
+from convert.sources.torch_pickle import FETCH, RESAVE, STORAGES, Storage, Tensor, shown, state_dict
+from convert.sources.torch_zip import MAX_SMALL_BYTES, read_entries
+from convert.sources.weight_file import WeightFile
 from fwlocal.errors import BadCheckpoint
 
 MAX_DIMS = 64  # torch's own

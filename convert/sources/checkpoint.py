@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from convert.json_file import read_json
-from convert.safetensors_file import SafetensorsFile
-from convert.tensors import Bytes, SourceTensor, StoredRange, TensorSource
-from convert.torch_file import TorchFile
+from convert.sources.json_file import read_json
+from convert.sources.safetensors_file import SafetensorsFile
+from convert.sources.tensors import Bytes, SourceTensor, StoredRange, TensorSource
+from convert.sources.torch_file import TorchFile
 from fwlocal.errors import BadCheckpoint, UsageError
 
 READERS: Mapping[str, Callable[[Path], TensorSource]] = {

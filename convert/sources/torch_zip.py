@@ -7,8 +7,8 @@ import struct
 import zipfile
 from pathlib import Path
 
-from convert.tensors import StoredRange
-from convert.torch_pickle import FETCH, RESAVE, shown
+from convert.sources.tensors import StoredRange
+from convert.sources.torch_pickle import FETCH, RESAVE, shown
 from fwlocal.errors import BadCheckpoint
 
 MAX_SMALL_BYTES = 16 << 20  # of the pickle, and of the zip's directory; 60,000 tensors

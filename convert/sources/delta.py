@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convert.tensors import FLOATS, Bytes, SourceTensor, TensorSource
+from convert.sources.tensors import FLOATS, Bytes, SourceTensor, TensorSource
 from fwlocal.errors import BadCheckpoint
 
 Floats = npt.NDArray[Any]
@@ -23,7 +23,7 @@ VOCABULARY = ("model.embed_tokens.weight", "lm_head.weight")  # as many rows as 
 
 
 class DeltaSource:
-    """``base`` + ``delta``; see ``convert.tensors.TensorSource``."""
+    """``base`` + ``delta``; see ``convert.sources.tensors.TensorSource``."""
 
     def __init__(self, base: TensorSource, delta: TensorSource) -> None:
         """Takes both over. Raises BadCheckpoint, naming the tensor, where they do not match."""

@@ -1,7 +1,7 @@
 """From a checkpoint folder's tokenizer files to GGUF's ``tokenizer.*`` keys.
 
 The keys, their order and their values are those of llama.cpp's converter for LlamaForCausalLM
-(``conversion/llama.py``: ``set_vocab``). The vocabulary is read in convert.vocabulary; special
+(``conversion/llama.py``: ``set_vocab``). The vocabulary is read in vocabulary.py; special
 tokens, flags, merges and the chat template are left to ``gguf.SpecialVocab``, which is shown the
 files' sound content alone: no byte-order marks, no ids of -1, nothing unbounded.
 """
@@ -18,8 +18,8 @@ from typing import Any
 
 import gguf
 
-from convert.json_file import LIMIT_BYTES, read_json
-from convert.vocabulary import (
+from convert.sources.json_file import LIMIT_BYTES, read_json
+from convert.tokens.vocabulary import (
     ADDED_SCORE,
     COPY,
     USER_DEFINED,

@@ -13,9 +13,9 @@ import reprlib
 from pathlib import Path
 from typing import Any
 
-from convert.json_file import parse_json
-from convert.tensors import SourceTensor
-from convert.weight_file import PlainSource, WeightFile
+from convert.sources.json_file import parse_json
+from convert.sources.tensors import SourceTensor
+from convert.sources.weight_file import PlainSource, WeightFile
 from fwlocal.errors import BadCheckpoint
 
 MAX_HEADER_BYTES = 100_000_000

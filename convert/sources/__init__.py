@@ -1,0 +1,1 @@
+"""Where weights come from: files of several formats behind one kind of source."""
