@@ -31,7 +31,7 @@ class Integrity:
         self._failure: BaseException | None = None
         self._stop = threading.Event()
         self._moved = threading.Condition()
-        self._hashed_bytes, self._limit = 0, float(_AHEAD)
+        self.hashed_bytes, self._limit = 0, float(_AHEAD)
         self._thread = threading.Thread(
             target=self._run, args=(tuple(files), dict(checksums)), daemon=True
         )
@@ -93,8 +93,8 @@ class Integrity:
         crc = 0
         while count and not self._stop.is_set() and (block := file.read(min(count, _BLOCK))):
             with self._moved:
-                self._moved.wait_for(lambda: self._hashed_bytes <= self._limit)
-                self._hashed_bytes += len(block)
+                self._moved.wait_for(lambda: self.hashed_bytes <= self._limit)
+                self.hashed_bytes += len(block)
             digest.update(block)
             crc = zlib.crc32(block, crc)
             count -= len(block)

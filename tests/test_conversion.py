@@ -215,7 +215,7 @@ def test_what_cannot_be_done_is_told_in_one_line_and_at_once(
     fwlocal("--version")  # so that the interpreter's own start is warm
     started = time.monotonic()
     done = fwlocal("convert", *(text.format(checkpoint=checkpoint) for text in arguments))
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 5
     assert done.returncode == code, done.stderr
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -110,7 +110,8 @@ def convert(
         return
     if not work.has_chat_template:
         notify("no chat template: chat will need --prompt-format, as does convert to store one")
-    notify(display.summary(outcome, seconds))
+    if outcome.wrote:
+        notify(display.summary(outcome, seconds))
     for level in work.levels:
         click.echo(level.files[0].path)
 
