@@ -75,7 +75,7 @@ def _read_directory(path: Path, file: _BoundedReader) -> list[zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(file) as archive:
             return archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, OverflowError, ValueError, struct.error):
+    except (zipfile.BadZipFile, RuntimeError, OverflowError, ValueError, struct.error):
         raise BadCheckpoint(
             f"{path}: truncated or no zip: no sound directory at its end; {FETCH}"
         ) from None

@@ -109,7 +109,7 @@ def convert(
         print_json({"wrote": outcome.wrote, "present": outcome.present, "levels": levels})
         return
     if not work.has_chat_template:
-        notify("no chat template: chat will need --prompt-format, as does convert to store one")
+        notify("no chat template in the source; name its format with --prompt-format, now or later")
     if outcome.wrote:
         notify(display.summary(outcome, seconds))
     for level in work.levels:
