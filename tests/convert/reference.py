@@ -10,19 +10,13 @@ import gguf
 import numpy as np
 
 from tests.convert.checkpoints import cast, from_bf16
-from tests.tiny_llama import Shape, checkpoint, gguf_name, permuted
+from tests.tiny_llama import Shape, add_sizes, checkpoint, gguf_name, permuted
 
 
 def write_unquantized(path: Path, shape: Shape, dtype: str, seed: int = 0) -> Path:
     """Matrices in ``dtype``, vectors in F32, as ``convert_hf_to_gguf.py --outtype`` has them."""
     writer = gguf.GGUFWriter(path, "llama")
-    writer.add_context_length(shape.max_position_embeddings)
-    writer.add_embedding_length(shape.hidden_size)
-    writer.add_block_count(shape.num_hidden_layers)
-    writer.add_feed_forward_length(shape.intermediate_size)
-    writer.add_head_count(shape.num_attention_heads)
-    writer.add_head_count_kv(shape.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(shape.rms_norm_eps)
+    add_sizes(writer, shape)
     writer.add_vocab_size(shape.vocab_size)
     writer.add_tokenizer_model("none")
     for name, tensor in checkpoint(shape, seed).items():
