@@ -21,13 +21,16 @@ def summary(outcome: Outcome, seconds: float) -> str:
     """A line for the end."""
     size = filesize.decimal(sum(path.stat().st_size for path in outcome.wrote))
     files = "1 file" if len(outcome.wrote) == 1 else f"{len(outcome.wrote)} files"
-    return f"wrote {files}, {size}, in {duration(seconds)}"
+    fetched = filesize.decimal(outcome.fetched_bytes)
+    source = f"; {fetched} fetched, nothing of it stored" if outcome.fetched_bytes else ""
+    return f"wrote {files}, {size}, in {duration(seconds)}{source}"
 
 
 @contextlib.contextmanager
 def shown(job: Job) -> Iterator[Callable[[Progress], None]]:
     """A function that shows progress on stderr while inside."""
     names = [level.level.name for level in job.levels]
+    verb = "fetching" if job.fetch_bytes else "reading"
     levels = " ".join(names) if len(names) < 4 else f"{len(names)} levels"
     if not sys.stderr.isatty():
         yield _PlainLines(levels).update
@@ -47,14 +50,14 @@ def shown(job: Job) -> Iterator[Callable[[Progress], None]]:
         columns.insert(0, TextColumn(levels, markup=False))
         columns.append(TextColumn("{task.fields[tensor]}", style="dim", markup=False))
     with Bar(*columns, console=console, transient=True, expand=True) as bar:
-        task = bar.add_task("", total=1.0, speed="reading", tensor="")
+        task = bar.add_task("", total=1.0, speed=verb, tensor="")
         clock = _Clock()
 
         def update(progress: Progress) -> None:
             bar.update(
                 task,
                 completed=progress.done_bytes / progress.total_bytes,
-                speed=clock.speed(progress) or "reading",
+                speed=clock.speed(progress) or verb,
                 tensor=f"{progress.tensor} ({progress.n_done}/{progress.n_tensors})",
             )
 

@@ -9,6 +9,7 @@ import gguf
 
 from convert.model import Model, ModelTensor
 from convert.recipes import ModelShape
+from convert.sources.checkpoint import Shards
 from convert.sources.tensors import BLOCKS, FLOATS, SourceTensor
 from convert.sources.weight_file import PlainSource, WeightFile
 from fwlocal.errors import BadCheckpoint, UsageError
@@ -52,7 +53,7 @@ def open_gguf(path: Path, *, allow_requantize: bool) -> Model:
                 "again loses more; name an F32, F16 or BF16 file, or use --allow-requantize"
             )
     keys = _key_values(path)
-    source = GGUFFile(header)
+    source = Shards([GGUFFile(header)])
     tensors = tuple(
         ModelTensor(tensor.name, tensor.shape, tensor.dtype, tensor.name)
         for tensor in source.tensors.values()

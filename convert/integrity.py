@@ -1,4 +1,5 @@
-"""A source's files, read whole: their SHA-256, and the checksums that a zip file carries.
+"""A source's files, read whole: their SHA-256, and the checksums that a zip file carries. What is
+remote is checked as it comes (``convert.sources.remote``), and its hash is known.
 
 Runs in a thread, a little ahead of the conversion, which thereby finds what it reads in the cache.
 """
@@ -13,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from convert.sources.source_file import SourceFile
 from convert.sources.tensors import StoredRange
 from fwlocal.errors import BadCheckpoint
 
@@ -25,7 +27,7 @@ class Integrity:
     ``result`` waits for them; ``check`` does not."""
 
     def __init__(
-        self, files: Sequence[Path], checksums: Mapping[Path, Sequence[StoredRange]]
+        self, files: Sequence[SourceFile], checksums: Mapping[Path, Sequence[StoredRange]]
     ) -> None:
         self._hashes: list[str] = []
         self._failure: BaseException | None = None
@@ -63,16 +65,24 @@ class Integrity:
         self._thread.join()
 
     def _run(
-        self, files: tuple[Path, ...], checksums: Mapping[Path, Sequence[StoredRange]]
+        self, files: tuple[SourceFile, ...], checksums: Mapping[Path, Sequence[StoredRange]]
     ) -> None:
-        path = files[0]
+        file = files[0]
         try:
-            for path in files:
-                self._hashes.append(self._hash(path, checksums.get(path, ())))
+            for file in files:
+                self._hashes.append(self._of(file, checksums))
         except OSError as error:
-            self._failure = BadCheckpoint(f"{path}: cannot be read: {error.strerror or error}")
+            reason = error.strerror or error
+            self._failure = BadCheckpoint(f"{file.path}: cannot be read: {reason}")
         except BaseException as error:
             self._failure = error
+
+    def _of(self, file: SourceFile, checksums: Mapping[Path, Sequence[StoredRange]]) -> str:
+        if file.sha256 is None:
+            return self._hash(file.path, checksums.get(file.path, ()))
+        with self._moved:
+            self.hashed_bytes += file.size_bytes  # it has its place in the source's order
+        return file.sha256
 
     def _hash(self, path: Path, ranges: Sequence[StoredRange]) -> str:
         digest = hashlib.sha256()

@@ -25,6 +25,8 @@ from convert.plan import PlannedFile, PlannedLevel, plan_levels
 from convert.recipes import LEVELS, Level
 from convert.sources.checkpoint import Location, locate, open_checkpoint
 from convert.sources.delta import DeltaSource
+from convert.sources.remote import WINDOW_BYTES
+from convert.sources.tensors import TensorSource
 from convert.tokens.tokenizer import read_tokenizer
 from fwlocal.errors import UsageError
 
@@ -37,7 +39,7 @@ class Request:
     levels: tuple[Level, ...]
     out: Path
     name: str = ""
-    base: str | None = None
+    base: str | Location | None = None
     imatrix: Path | None = None
     n_threads: int | None = None
     split_bytes: int = 0
@@ -69,7 +71,12 @@ class Job:
     @property
     def source_bytes(self) -> int:
         """Bytes of the source's files."""
-        return sum(path.stat().st_size for path in self.model.source.files)
+        return sum(file.size_bytes for file in self.model.source.files)
+
+    @property
+    def fetch_bytes(self) -> int:
+        """Those of them that come over the network."""
+        return sum(file.size_bytes for file in self.model.source.files if file.is_remote)
 
     def close(self) -> None:
         """Give the source back."""
@@ -108,14 +115,15 @@ def _open_llama(request: Request) -> Model:
             f"({known.base_repo or 'the model it was made from'})"
         )
     config = read_config(folder / "config.json")
-    source, base = open_checkpoint(location), None
+    base = None if request.base is None else _locate_base(request.base, folder)
+    window_bytes = WINDOW_BYTES // (1 if base is None else 2)
+    source: TensorSource = open_checkpoint(location, window_bytes)
     try:
-        if request.base is not None:
-            base = _locate_base(request.base, folder)
-            source = DeltaSource(open_checkpoint(base), source)
+        if base is not None:
+            source = DeltaSource(open_checkpoint(base, window_bytes), source)
         tensors = map_tensors(config, source.tensors, folder)
         keys = {
-            **general_keys(folder, request.name or location.name, tensors, known.licence),
+            **general_keys(location, request.name or location.name, tensors, known.licence),
             **key_values(config),
             **read_tokenizer(folder, config.vocab_size, source.tensors[EMBEDDING].n_rows),
             **template_keys(known),
@@ -127,10 +135,12 @@ def _open_llama(request: Request) -> Model:
         raise
 
 
-def _locate_base(base: str, folder: Path) -> Location:
-    location = locate(base)
+def _locate_base(base: str | Location, folder: Path) -> Location:
+    location = locate(base) if isinstance(base, str) else base
     if location.folder.resolve() == folder.resolve():
-        raise UsageError(f"{base}: is the delta itself; name the model that it was made from")
+        raise UsageError(
+            f"{location.folder}: is the delta itself; name the model that it was made from"
+        )
     return location
 
 
@@ -153,7 +163,7 @@ def _plan(request: Request, model: Model) -> Job:
     )
     job = Job(request, model, importance, levels)
     for file in job.files:
-        if any(file.path.exists() and file.path.samefile(path) for path in model.source.files):
+        if file.path.exists() and any(own.lies_at(file.path) for own in model.source.files):
             raise UsageError(f"{file.path}: is the source itself; choose another --out or --name")
     return job
 

@@ -17,6 +17,7 @@ from convert.model import ModelTensor
 from convert.quantize import library_version
 from convert.sources.checkpoint import Location, as_text
 from convert.sources.json_file import read_json
+from convert.sources.source_file import SourceFile
 from fwlocal import __version__
 from fwlocal.errors import BadCheckpoint, FwlocalError
 
@@ -41,16 +42,17 @@ class Known:
 
 
 def general_keys(
-    folder: Path, name: str, tensors: Sequence[ModelTensor], licence: str
+    location: Location, name: str, tensors: Sequence[ModelTensor], licence: str
 ) -> dict[str, Any]:
     """What llama.cpp's converter writes from the model card, config.json and
-    generation_config.json in ``folder``, by gguf's own code."""
+    generation_config.json of the source, by gguf's own code."""
+    folder = location.folder
     n_params = sum(math.prod(tensor.shape) for tensor in tensors)
     writer = gguf.GGUFWriter(None, "llama")
     writer.add_type(gguf.GGUFType.MODEL)
     try:
         with tempfile.TemporaryDirectory(prefix="fwlocal-") as temporary:
-            metadata = gguf.Metadata.load(None, _view(folder, Path(temporary)), name, n_params)
+            metadata = gguf.Metadata.load(None, _view(location, Path(temporary)), name, n_params)
         if metadata.size_label is None:
             metadata.size_label = gguf.size_label(n_params, n_params, 0, 0)
         metadata.license = metadata.license or licence or None
@@ -66,10 +68,10 @@ def general_keys(
     return dict(writer.kv_data[0])
 
 
-def _view(folder: Path, temporary: Path) -> Path:
-    """A folder of the same name, which gguf reads too, with what it reads, checked and without
+def _view(location: Location, temporary: Path) -> Path:
+    """A folder of the source's name, which gguf reads too, with what it reads, checked and without
     byte order marks."""
-    view = temporary / (folder.resolve().name or "model")
+    folder, view = location.folder, temporary / (location.name or "model")
     view.mkdir()
     for name in ("config.json", "generation_config.json"):
         if (folder / name).exists():
@@ -83,7 +85,7 @@ def _view(folder: Path, temporary: Path) -> Path:
 
 
 def provenance_keys(
-    location: Location, files: Sequence[Path], known: Known, base: Location | None = None
+    location: Location, files: Sequence[SourceFile], known: Known, base: Location | None = None
 ) -> dict[str, Any]:
     """The ``fwlocal.*`` keys but for the hashes: what made the file, and from what."""
     values: Mapping[str, str | None] = {
@@ -97,7 +99,7 @@ def provenance_keys(
     }
     string = gguf.GGUFValueType.STRING
     keys = {key: gguf.GGUFValue(value, string) for key, value in values.items() if value}
-    names = [as_text(path.name) for path in files]
+    names = [as_text(file.path.name) for file in files]
     keys["fwlocal.source.files"] = gguf.GGUFValue(names, gguf.GGUFValueType.ARRAY, string)
     return keys
 

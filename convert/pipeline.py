@@ -1,7 +1,8 @@
 """One pass over a source: read -> regroup -> widen -> quantize -> write, for all levels at once.
 
 The main thread reads ahead and writes; the others quantize. A tensor is quantized once for each
-type that any level wants of it. Memory is bounded by a few slices, whatever the tensors' sizes.
+type that any level wants of it. Memory is bounded by a few slices, whatever the tensors' sizes. The
+source is told what will be read and what is done, since it may have to come over a network.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from convert.model import Model, ModelTensor
 from convert.plan import PlannedTensor
 from convert.quantize import F32s, build_tables, quantize_rows, widen
 from convert.scales import first_not_finite
-from convert.sources.tensors import FLOATS, Bytes, row_bytes
+from convert.sources.source_file import Bytes
+from convert.sources.tensors import FLOATS, row_bytes
 from convert.writer import OutputFile
 from fwlocal.errors import BadCheckpoint
 
@@ -90,9 +92,13 @@ def run(
     total = sum(_size_bytes(tensor) for tensor in model.tensors)
     done = total - sum(_size_bytes(tensor) for tensor, _ in work)
     n_done = len(model.tensors) - len(work)
+    stored = (tensor.source_name for tensor, _ in work if tensor.values is None)
+    model.source.expect(list(dict.fromkeys(stored)))
     with _pool(options.n_threads) as pool:
         for part in _ahead(_slices(model, work, options, pool), SLICES_AHEAD):
             _write(part)
+            if part.is_last and part.tensor.values is None:
+                model.source.done(part.tensor.source_name)
             n_done += part.is_last
             done += part.n_rows * row_bytes(part.tensor.dtype, part.tensor.shape[-1])
             on_progress(Progress(part.tensor.name, n_done, len(model.tensors), done, total))
@@ -108,19 +114,20 @@ def _pool(n_threads: int) -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _ahead(slices: Iterator[_Slice], count: int) -> Iterator[_Slice]:
-    """The slices, of which ``count`` more are always on their way."""
+def _ahead(slices: Iterator[_Slice | None], count: int) -> Iterator[_Slice]:
+    """The slices, of which ``count`` more are always on their way, and none at a None."""
     waiting: deque[_Slice] = deque()
     for part in slices:
-        waiting.append(part)
-        if len(waiting) > count:
+        if part is not None:
+            waiting.append(part)
+        while len(waiting) > (0 if part is None else count):
             yield waiting.popleft()
     yield from waiting
 
 
 def _in_source_order(model: Model) -> list[ModelTensor]:
     """Tensors as their bytes lie in the source, so that it is read from front to back."""
-    files = {path: index for index, path in enumerate(model.source.files)}
+    files = {file.path: index for index, file in enumerate(model.source.files)}
 
     def place(tensor: ModelTensor) -> tuple[int, int]:
         if tensor.values is not None:
@@ -155,8 +162,9 @@ def _slices(
     work: Sequence[tuple[ModelTensor, Outputs]],
     options: Options,
     pool: ThreadPoolExecutor,
-) -> Iterator[_Slice]:
-    """Every slice of the work, read and given to the threads when it is asked for."""
+) -> Iterator[_Slice | None]:
+    """Every slice of the work, read and given to the threads when it is asked for; None before one
+    that may be read only when all before it are written."""
     for tensor, outputs in work:
         step = max(1, SLICE_ELEMENTS // tensor.shape[-1])
         n_rows = _n_rows(tensor)
@@ -165,6 +173,10 @@ def _slices(
             step = max(1, step // head) * head
         for first in range(0, n_rows, step):
             count = min(step, n_rows - first)
+            if tensor.values is None and not model.source.has_room(
+                tensor.source_name, first + count
+            ):
+                yield None
             yield _start(model, tensor, outputs, (first, count), options, pool)
 
 

@@ -18,6 +18,7 @@ from convert.recipes import Level, llama_cpp_order, needs_imatrix, tensor_types
 from convert.sources.tensors import row_bytes
 from fwlocal.errors import UsageError
 from fwlocal.gguf import DEFAULT_ALIGNMENT
+from fwlocal.splits import part_name
 
 QUANTIZATION_VERSION = 2  # ggml's GGML_QNT_VERSION
 
@@ -163,9 +164,7 @@ def _split_keys(keys: KeyValues, index: int, count: int, n_tensors: int) -> KeyV
 
 
 def _split_path(path: Path, index: int, count: int) -> Path:
-    if count == 1:
-        return path
-    return path.with_name(f"{path.stem}-{index + 1:05d}-of-{count:05d}.gguf")
+    return path if count == 1 else path.with_name(part_name(path.stem, index + 1, count))
 
 
 def _u32(value: int) -> Any:

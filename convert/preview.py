@@ -29,8 +29,9 @@ def describe(job: Job) -> dict[str, Any]:
     existing = next(path for path in (out, *out.resolve().parents) if path.exists())
     levels = [describe_level(job, level) for level in job.levels]
     return {
-        "source_files": [str(path) for path in job.model.source.files],
+        "source_files": [str(file.path) for file in job.model.source.files],
         "source_bytes": job.source_bytes,
+        "fetch_bytes": job.fetch_bytes,
         "tensors": len(job.model.tensors),
         "levels": levels,
         "disk_needed_bytes": sum(level["file_size_bytes"] for level in levels),
@@ -74,12 +75,19 @@ def show(plan: dict[str, Any]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(grid)
     console.print(
-        f"\n{plan['tensors']} tensors, {filesize.decimal(plan['source_bytes'])} to read, "
+        f"\n{plan['tensors']} tensors, {_reading(plan)}, "
         f"{filesize.decimal(plan['disk_needed_bytes'])} to write "
         f"({filesize.decimal(plan['disk_free_bytes'])} free); "
         f"about {duration(plan['estimated_s'])} of quantizing on this machine",
         highlight=False,
     )
+
+
+def _reading(plan: dict[str, Any]) -> str:
+    """How much of the source is read, and from where."""
+    fetched, local = plan["fetch_bytes"], plan["source_bytes"] - plan["fetch_bytes"]
+    parts = {"to fetch, nothing of it stored": fetched, "to read": local}
+    return ", ".join(f"{filesize.decimal(size)} {what}" for what, size in parts.items() if size)
 
 
 def estimated_s(job: Job) -> float:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convert.sources.tensors import Bytes
+from convert.sources.source_file import Bytes
 from fwlocal.errors import FwlocalError
 from fwlocal.gguf import GGML_TYPES
 

@@ -17,19 +17,22 @@ from convert.job import Job
 from convert.pipeline import Options, Progress, run
 from convert.plan import PlannedFile
 from convert.quantize import available_cores
+from convert.sources.source_file import SourceFile, WrongBytes
 from convert.writer import OutputFile, header_bytes, recorded_sources
-from fwlocal.errors import BadCheckpoint, DoesNotFit, Interrupted, StoreError, UsageError
+from fwlocal.errors import DoesNotFit, Interrupted, StoreError, UsageError
 
 Notify = Callable[[str], None]
-Stamps = Sequence[tuple[str, int, int]]
+Stamps = Sequence[Sequence[str | int]]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did: the files it ``wrote``, and those that were there, already the same."""
+    """What a run did: the files it ``wrote``, and those that were there, already the same; how much
+    of the source came over the network."""
 
     wrote: tuple[Path, ...]
     present: tuple[Path, ...]
+    fetched_bytes: int = 0
 
 
 def run_job(
@@ -49,7 +52,8 @@ def run_job(
             _write(job, missing, notify, on_progress)
         except OSError as error:
             raise _write_failure(error, job.request.out) from error
-    return Outcome(tuple(f.path for f in missing), tuple(f.path for f in present))
+    fetched = sum(file.fetched_bytes for file in job.model.source.files)
+    return Outcome(tuple(f.path for f in missing), tuple(f.path for f in present), fetched)
 
 
 def check(job: Job) -> None:
@@ -124,6 +128,8 @@ def _write(
         headers = {file.path: header_bytes(file, len(source.files)) for file in missing}
         _check_disk(missing, headers, request.out)
         with _opened(job, headers, missing, stamps) as files:
+            if job.fetch_bytes:
+                notify(f"reading {job.fetch_bytes / 1e9:.2f} GB from the Hub, none of it is stored")
             _tell_start(files, notify)
             _tell_left_over(files, notify)
             run(job.model, files, _options(job), progress)
@@ -142,7 +148,8 @@ def _write(
 def _opened(
     job: Job, headers: Mapping[Path, bytes], missing: Sequence[PlannedFile], stamps: Stamps
 ) -> Iterator[list[OutputFile]]:
-    """The files, locked. An interruption inside says how far they are."""
+    """The files, locked. An interruption inside says how far they are; when it turns out that what
+    they were made from came wrong, they are removed."""
     with contextlib.ExitStack() as stack:
         files: list[OutputFile] = []
         try:
@@ -153,6 +160,10 @@ def _opened(
                 if plan.path.exists() and not job.request.overwrite:
                     raise UsageError(f"{plan.path}: was just written by another process")
             yield files
+        except WrongBytes:
+            for file in files:
+                file.discard()
+            raise
         except (KeyboardInterrupt, Interrupted) as error:
             code = error.exit_code if isinstance(error, Interrupted) else 130
             done = sum(len(file.done) for file in files)
@@ -188,16 +199,9 @@ def _options(job: Job) -> Options:
     )
 
 
-def _stamps(files: Sequence[Path]) -> Stamps:
-    """What tells that a source file was not touched since: its name, size and time."""
-    stats = ((path, path.stat()) for path in files)
-    try:
-        return [(str(path.resolve()), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
-    except OSError as error:
-        raise BadCheckpoint(
-            f"{error.filename}: is gone ({error.strerror}); put it back, and the same command "
-            "goes on"
-        ) from error
+def _stamps(files: Sequence[SourceFile]) -> Stamps:
+    """What tells that the source was not touched since. Raises BadCheckpoint for a file gone."""
+    return [file.identity for file in files]
 
 
 def _identity(header: bytes, stamps: Stamps) -> str:

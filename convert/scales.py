@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from convert.sources.tensors import BLOCKS, Bytes
+from convert.sources.source_file import Bytes
+from convert.sources.tensors import BLOCKS
 
 Unsigned = npt.NDArray[np.unsignedinteger]
 

@@ -20,12 +20,12 @@ from convert.scales import first_not_finite
 from convert.sources.tensors import BLOCKS, TENSOR_HASHES, TENSOR_TABLE, table_digest
 from fwlocal.errors import BadModelFile
 from fwlocal.gguf import GGUFArray, GGUFHeader, TensorInfo, read_header
+from fwlocal.splits import parts_of
 
 SLICE_BYTES = 8 << 20
 REMEDY = "fetch or convert the file again"
 
 _HEX = re.compile(r"[0-9a-fA-F]{64}")
-_SPLIT = re.compile(r"(?P<name>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
 
 OnProgress = Callable[[float], None]
 
@@ -74,17 +74,13 @@ def verify(path: Path, on_progress: OnProgress = lambda fraction: None) -> Verdi
 
 def _parts(path: Path) -> list[tuple[Path, int, int]]:
     """The files to check, each with its number, from 0, and how many there are."""
-    match = _SPLIT.fullmatch(path.name)
-    count = int(match["count"]) if match else 0
-    if match is None or not 1 <= int(match["number"]) <= count:
-        return [(path, 0, 1)]
-    parts = []
-    for number in range(count):
-        part = path.with_name(f"{match['name']}-{number + 1:05}-of-{count:05}.gguf")
+    parts = parts_of(path)
+    for part in parts if len(parts) > 1 else ():
         if not part.is_file():
-            raise BadModelFile(f"{part}: missing: one of {count} parts; fetch it beside the others")
-        parts.append((part, number, count))
-    return parts
+            raise BadModelFile(
+                f"{part}: missing: one of {len(parts)} parts; fetch it beside the others"
+            )
+    return [(part, number, len(parts)) for number, part in enumerate(parts)]
 
 
 def _read_part(path: Path, number: int, count: int) -> GGUFHeader:

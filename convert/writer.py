@@ -11,22 +11,21 @@ import contextlib
 import hashlib
 import json
 import os
-import socket
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import gguf
 import numpy as np
-from filelock import FileLock, Timeout
 
 from convert.plan import PlannedFile, PlannedTensor
-from convert.sources.tensors import SOURCE_HASHES, TENSOR_HASHES, TENSOR_TABLE, Bytes, table_digest
+from convert.sources.source_file import Bytes
+from convert.sources.tensors import SOURCE_HASHES, TENSOR_HASHES, TENSOR_TABLE, table_digest
 from fwlocal.errors import BadModelFile, StoreError
+from fwlocal.files import sync_folder
 from fwlocal.gguf import DEFAULT_ALIGNMENT, read_header
-from fwlocal.hub import sync_folder
+from fwlocal.locks import Lock, held
 
 UNKNOWN = "0" * 64  # in a hash's place until it is known
 _BLOCK = 8 << 20
@@ -48,11 +47,11 @@ class OutputFile:
         path = plan.path
         self._partial = self.partial_path(plan)
         self._journal_path = path.with_name(f".{path.name}.journal")
-        self._lock = _lock_of(plan)
+        self._lock = Lock(plan.path)
         self._hashes: dict[str, Any] = {}
         with contextlib.ExitStack() as stack:
             self._acquire()
-            stack.callback(_give_back, self._lock)
+            stack.callback(self._lock.release)
             finished = self._earlier(identity)
             self._journal = self._begin_journal(identity, finished)
             stack.callback(self._journal.close)
@@ -68,13 +67,7 @@ class OutputFile:
 
     def _acquire(self) -> None:
         try:
-            self._lock.acquire()
-        except Timeout:
-            first = next(iter(_read_journal(self._journal_path)), {})
-            holder = f"process {first.get('pid', '?')} on {first.get('host', '?')}"
-            raise StoreError(
-                f"{self.plan.path}: {holder} is writing it; wait for that, or choose another --out"
-            ) from None
+            self._lock.acquire("writing it", wait=False)
         except OSError as error:
             raise StoreError(
                 f"{self.plan.path}: cannot be written ({error.strerror or error}); choose another "
@@ -92,9 +85,8 @@ class OutputFile:
         return []
 
     def _begin_journal(self, identity: str, finished: Sequence[Mapping[str, Any]]) -> IO[str]:
-        """The journal, naming this process in its first line; what it knew before stays in it."""
-        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.ctime()}
-        lines = [{"identity": identity, **holder}, *finished]
+        """The journal, anew; what it knew before stays in it."""
+        lines = [{"identity": identity}, *finished]
         fresh = self._journal_path.with_suffix(".journal-new")
         fresh.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         os.replace(fresh, self._journal_path)
@@ -157,22 +149,26 @@ class OutputFile:
         self._journal_path.unlink()
         sync_folder(self.plan.path.parent)
 
+    def discard(self) -> None:
+        """Remove what was written: it was made of wrong bytes."""
+        self._file.close()
+        self._journal.close()
+        self._partial.unlink(missing_ok=True)
+        self._journal_path.unlink(missing_ok=True)
+
     @staticmethod
     def tidy(plan: PlannedFile) -> None:
         """Remove what a run that was killed after its last step left beside a finished file, unless
         another process is at work there."""
-        lock = _lock_of(plan)
-        with contextlib.suppress(Timeout, OSError):
-            lock.acquire()
+        with contextlib.suppress(StoreError, OSError), held(plan.path, "tidying up"):
             for kind in ("partial", "journal"):
                 plan.path.with_name(f".{plan.path.name}.{kind}").unlink(missing_ok=True)
-            _give_back(lock)
 
     def close(self) -> None:
         """Leave the file as it is, for a later run, to other processes."""
         self._file.close()
         self._journal.close()
-        _give_back(self._lock)
+        self._lock.release()
 
 
 def header_bytes(plan: PlannedFile, n_source_files: int) -> bytes:
@@ -223,17 +219,6 @@ def recorded_sources(plan: PlannedFile, n_source_files: int) -> tuple[str, ...] 
             return sources if file.read(len(expected)) == expected else None
     except (BadModelFile, OSError, KeyError, TypeError, ValueError):
         return None
-
-
-def _lock_of(plan: PlannedFile) -> FileLock:
-    return FileLock(plan.path.with_name(f".{plan.path.name}.lock"), timeout=0)
-
-
-def _give_back(lock: FileLock) -> None:
-    """Release it, and leave no file of it: whoever waits on the old one is told that it is gone."""
-    with contextlib.suppress(OSError):
-        Path(lock.lock_file).unlink()
-    lock.release()
 
 
 def _read_journal(path: Path) -> Iterator[dict[str, Any]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fwlocal import __version__, hardware
-from fwlocal.errors import FwlocalError
+from fwlocal.errors import FwlocalError, RegistryError
 from fwlocal.hardware import Device, Memory
 from fwlocal.registry import load_registry, user_file
 from fwlocal.store import default_root
@@ -87,7 +87,7 @@ def examine() -> Report:
         memory=hardware.memory(),
         memory_bandwidth=hardware.memory_bandwidth(),
         models_folder=folder,
-        user_models_toml=user_file(),
+        user_models_toml=_own_registry(),
         problems=tuple(problems),
     )
 
@@ -148,8 +148,16 @@ def _check_registry() -> Problem | None:
     try:
         load_registry(user_file())
     except FwlocalError as error:
-        return Problem(str(error), f"correct {user_file()}, or move it away")
+        return Problem(str(error), f"correct {_own_registry()}, or move it away")
     return None
+
+
+def _own_registry() -> Path:
+    """The user's models.toml, or what FWLOCAL_CONFIG names in its place."""
+    try:
+        return user_file()
+    except RegistryError:
+        return Path(os.environ["FWLOCAL_CONFIG"])
 
 
 def _check_folder(folder: Folder) -> Problem | None:

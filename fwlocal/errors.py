@@ -13,6 +13,7 @@ bug.
     ├── PromptTooLong       1   more tokens than the context holds
     ├── StoreError          1   the models folder, or another target, cannot be read or written
     ├── UsageError          2   options or input that make no sense together
+    ├── Damaged             3   a file of the models folder is no longer what it was
     ├── NetworkError        4   something could not be fetched
     ├── DoesNotFit          5   not enough memory or disk
     └── Interrupted         130 the user stopped it (143 when terminated)
@@ -59,6 +60,12 @@ class UsageError(FwlocalError):
     """Options or input that make no sense together."""
 
     exit_code = 2
+
+
+class Damaged(FwlocalError):
+    """A file of the models folder is no longer what was put there."""
+
+    exit_code = 3
 
 
 class NetworkError(FwlocalError):

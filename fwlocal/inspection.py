@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 from fwlocal.gguf import GGUFArray, GGUFHeader, Value
@@ -57,8 +58,9 @@ def _plain(value: Value) -> Any:
     return f"{len(value)} strings" if len(value) > 4096 else list(value)
 
 
-def text(header: GGUFHeader) -> str:
-    """The same for people, one fact a line, nothing in it able to drive a terminal."""
+def text(header: GGUFHeader, facts: Mapping[str, str]) -> str:
+    """The same for people, one fact a line, nothing in it able to drive a terminal; ``facts`` are
+    what is known of the file besides."""
     from rich import filesize
 
     lines = [
@@ -71,6 +73,9 @@ def text(header: GGUFHeader) -> str:
         ),
         "",
     ]
+    if facts:
+        label = max(map(len, facts))
+        lines += [*(f"{name:{label}}  {_cut(fact, 300)}" for name, fact in facts.items()), ""]
     width = max((len(key) for key in header.metadata), default=0)
     lines += [f"{key:{width}}  {_short(value)}" for key, value in header.metadata.items()]
     return "".join(f"{inert(line)}\n" for line in lines)

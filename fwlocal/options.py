@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from fwlocal.completion import any_model
 from fwlocal.errors import BadGrammar, UsageError
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ model_option = click.option(
     "--model",
     envvar="FWLOCAL_MODEL",
     metavar="MODEL",
+    shell_complete=any_model,
     help="A name from `fwlocal models`, NAME:LEVEL, or a path to a .gguf. "
     "[env FWLOCAL_MODEL; default: smollm2-135m]",
 )

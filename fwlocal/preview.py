@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from fwlocal import llama
 from fwlocal.conversation import Conversation
 from fwlocal.encoding import encode
-from fwlocal.loader import Library, choose_format, open_file, renderer
+from fwlocal.formats import choose_format
+from fwlocal.loader import Library, open_file, renderer
 from fwlocal.prompts import FORMATS, text_of
 
 

@@ -187,9 +187,16 @@ def shipped_file() -> Path:
 
 
 def user_file() -> Path:
-    """The user's own models.toml: in FWLOCAL_CONFIG, else in the configuration folder."""
+    """The user's own models.toml: in FWLOCAL_CONFIG, else in the configuration folder.
+
+    Raises RegistryError for a FWLOCAL_CONFIG that is no folder; it need not exist.
+    """
     override = os.environ.get("FWLOCAL_CONFIG")
     if override:
+        if Path(override).is_file():
+            raise RegistryError(
+                f"FWLOCAL_CONFIG is {override}, a file; set it to the folder that holds models.toml"
+            )
         return Path(override) / "models.toml"
     import platformdirs
 

@@ -12,22 +12,24 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-BESIDE = ("soundness", "store")
 LAYERS = (
-    ("errors",),
-    ("pieces", "interrupts", "progress", "terminal", "prompts", "gguf", "hardware"),
-    ("registry",),
-    ("answer", "chat_template", "encoding", "inspection", "llama", "offload", "sampling", *BESIDE),
-    ("hub", "kv_cache"),
-    ("engine",),
+    ("errors", "levels", "splits"),
+    ("pieces", "interrupts", "progress", "terminal", "prompts", "gguf", "hardware", "files"),
+    ("registry", "locks", "manifest"),
+    ("answer", "chat_template", "encoding", "inspection", "llama", "offload", "sampling"),
+    ("advice", "shelf", "soundness", "usage", "whole"),
+    ("store",),
+    ("hub", "kv_cache", "formats", "library"),
+    ("engine", "licences", "roads"),
+    ("choice", "pull"),
     ("conversation", "loader"),
-    ("catalogue", "doctor", "oneshot", "preview", "repl"),
-    ("options",),
+    ("catalogue", "completion", "doctor", "listing", "oneshot", "preview", "repl"),
+    ("importing", "options", "provenance", "removal"),
     ("cli",),
     ("__main__",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-CONVERT_MAY_USE = {"__version__", "errors", "gguf", "hub"}
+CONVERT_MAY_USE = {"__version__", "errors", "files", "gguf", "hub", "locks", "splits"}
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -97,6 +99,7 @@ def test_help_imports_nothing_heavy() -> None:
         "from fwlocal.cli import cli\n"
         "cli.main(['run', '--help'], standalone_mode=False)\n"
         "heavy = 'llama_cpp', 'numpy', 'rich', 'prompt_toolkit', 'huggingface_hub', 'psutil'\n"
+        "heavy += 'filelock', 'platformdirs'\n"
         "loaded = [name for name in sys.modules if name.startswith(heavy)]\n"
         "assert not loaded, loaded\n"
     )

@@ -165,7 +165,7 @@ def test_a_json_schema_is_obeyed(fwlocal: Run, tiny_gguf: Path, tmp_path: Path) 
         (["run", "-m", "", "x"], 2, "the model's name is empty"),
         (["run", "-m", "frewilly2", "x"], 1, "did you mean freewilly2"),
         (["run", "-m", "none.gguf", "x"], 1, "none.gguf: no such file"),
-        (["run", "-m", "freewilly2", "x"], 1, "hf download TheBloke/StableBeluga2-70B-GGUF"),
+        (["run", "-m", "freewilly2", "x"], 1, "fwlocal pull freewilly2:Q4_K_M"),
         (["run", "-m", "TINY", "--n-ctx", "9999", "x"], 2, "--n-ctx 9999: tiny.gguf takes 256"),
         (["run", "-m", "TINY", "x " * 600], 1, "the model was trained on 512 tokens"),
         (["run", "-m", "TINY", "--prompt-format", "alpaca", "x"], 2, "'alpaca'; there are"),

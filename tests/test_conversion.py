@@ -1,4 +1,4 @@
-"""The verbs of files as a user calls them: convert, verify, show."""
+"""``fwlocal convert`` as a user calls it, and ``verify`` and ``show`` of what it wrote."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_verify_names_the_damaged_tensor(checkpoint: Path, tmp_path: Path, fwloc
         file.seek(-1, 1)
         file.write(bytes([byte ^ 1]))
     damaged = fwlocal("verify", path)
-    assert damaged.returncode == 1
+    assert damaged.returncode == 3
     assert f"{tensor.name}: its SHA-256 differs" in damaged.stderr
     (verdict,) = json.loads(fwlocal("verify", path, "--json").stdout)
     assert verdict["file"] == str(path)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,8 @@ from fwlocal import llama
 from fwlocal.errors import BadModelFile, DoesNotFit, Interrupted, RegistryError, UsageError
 from fwlocal.interrupts import Interrupt
 from fwlocal.loader import EngineOptions, Library, default_sampling, load, open_file, open_model
+from fwlocal.locks import held
+from fwlocal.manifest import Manifest, ManifestFile, read_manifest, write_manifest
 from fwlocal.registry import load_registry
 from fwlocal.store import Store
 from tests import tiny_llama
@@ -172,3 +178,124 @@ def test_mmap_and_mlock(tiny_gguf: Path, library: Library) -> None:
             params = engine.sampling.updated({"temperature": 0})
             texts.add("".join(engine.generate([5, 6], sampling=params, max_tokens=5)))
     assert len(texts) == 1
+
+
+def stored(library: Library, tiny_gguf: Path, **more: str) -> Path:
+    """The tiny model as a level of the store, with a manifest."""
+    path = library.store.path("whale", "F32")
+    path.parent.mkdir(parents=True)
+    shutil.copy(tiny_gguf, path)
+    file = ManifestFile(path.name, path.stat().st_size, None)
+    manifest = Manifest("whale", "F32", (file,), "download", "owner/whale", **more)
+    write_manifest(library.store.manifest_path("whale", "F32"), manifest)
+    return path
+
+
+def test_a_stored_models_format_is_the_one_it_was_stored_with(
+    tiny_gguf: Path, library: Library
+) -> None:
+    stored(library, tiny_gguf, prompt_format="freewilly1")
+
+    for asked, chosen in ((None, "freewilly1"), ("chatml", "chatml")):
+        loaded = open_model("whale", EngineOptions(prompt_format=asked), library=library)
+        assert loaded.prompt_format == chosen
+        loaded.engine.close()
+
+
+def test_a_format_of_nonsense_in_a_manifest_is_none(tiny_gguf: Path, library: Library) -> None:
+    stored(library, tiny_gguf, prompt_format="alpaca")
+
+    loaded = open_model("whale", library=library)
+
+    assert loaded.prompt_format == "gguf"
+    loaded.engine.close()
+
+
+def test_the_last_use_is_noted(tiny_gguf: Path, library: Library) -> None:
+    stored(library, tiny_gguf, last_used="9024-01-31T12:00:00Z")  # the clock was wrong
+    manifest_path = library.store.manifest_path("whale", "F32")
+    before = read_manifest(manifest_path)
+
+    open_model("whale", library=library).engine.close()
+
+    after = read_manifest(manifest_path)
+    assert before is not None
+    assert after is not None
+    assert after.last_used.startswith("2")
+    assert replace(after, last_used=before.last_used) == before
+    assert len(list(manifest_path.parent.iterdir())) == 2  # nothing else is left
+
+
+def test_a_lock_held_by_another_costs_the_note_alone(tiny_gguf: Path, library: Library) -> None:
+    path = stored(library, tiny_gguf)
+    before = library.store.manifest_path("whale", "F32").read_bytes()
+
+    with held(path, "fetching it"):
+        open_model("whale", library=library).engine.close()
+
+    assert library.store.manifest_path("whale", "F32").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("road", "source", "command"),
+    [
+        ("download", "owner/whale", "fwlocal pull owner/whale:F32 --overwrite"),
+        ("convert", "whale", "fwlocal convert whale --quant F32 --name whale --overwrite"),
+        ("import", "a b.gguf", "fwlocal import 'a b.gguf' --name whale:F32 --overwrite"),
+        (None, "", "fwlocal import FILE --name whale:F32 --overwrite"),
+    ],
+)
+def test_a_damaged_stored_file_names_the_way_back(
+    tiny_gguf: Path, library: Library, road: str | None, source: str, command: str
+) -> None:
+    path = stored(library, tiny_gguf)
+    manifest_path = library.store.manifest_path("whale", "F32")
+    manifest = read_manifest(manifest_path)
+    assert manifest is not None
+    manifest_path.unlink()
+    if road:
+        write_manifest(manifest_path, replace(manifest, road=road, source=source))
+    path.write_bytes(path.read_bytes()[:-1000])
+
+    with pytest.raises(BadModelFile) as caught:
+        open_file("whale", library)
+
+    assert str(caught.value).endswith(f"on disk; get it back with `{command}`")
+
+
+def test_a_damaged_file_of_a_known_model(library: Library) -> None:
+    path = library.store.path("freewilly2", "Q4_K_M")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"no model at all, but longer than a header")
+
+    with pytest.raises(BadModelFile, match="`fwlocal pull freewilly2:Q4_K_M --overwrite`"):
+        open_file("freewilly2", library)
+
+
+@pytest.fixture
+def split_gguf(tmp_path: Path) -> list[Path]:
+    """A model in several files."""
+    whole = tiny_llama.write_gguf(tmp_path / "wide.gguf", tiny_llama.Shape(256, 256, 2, 4, 2))
+    arguments = ["convert", str(whole), "--quant", "F32", "--split-size", "1M", "--name", "wide"]
+    command = [sys.executable, "-m", "fwlocal", *arguments, "--out", str(tmp_path / "out")]
+    subprocess.run(command, check=True, capture_output=True)
+    return sorted((tmp_path / "out").glob("*.gguf"))
+
+
+def test_any_part_of_a_split_model_loads_it_all(split_gguf: list[Path], library: Library) -> None:
+    options = EngineOptions(prompt_format="chatml")
+    loaded = open_model(str(split_gguf[1]), options, library=library)
+
+    assert loaded.file.path == split_gguf[0]
+    assert len(loaded.header.tensors) == 21
+    loaded.engine.close()
+
+
+def test_a_split_model_needs_all_its_parts(split_gguf: list[Path], library: Library) -> None:
+    lost = split_gguf.pop()
+    lost.unlink()
+    with pytest.raises(BadModelFile, match=f"{lost.name}: missing: one of"):
+        open_file(str(split_gguf[0]), library)
+    alone = split_gguf[1].rename(split_gguf[1].with_name("alone.gguf"))
+    with pytest.raises(BadModelFile, match=r"alone\.gguf: part 2 of a model in . files; name the"):
+        open_file(str(alone), library)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fwlocal.errors import ModelNotFound, RegistryError
-from fwlocal.registry import DEFAULT_MODEL, Registry, load_registry
+from fwlocal.registry import DEFAULT_MODEL, Registry, load_registry, user_file
 
 OWN = """
 [mine]
@@ -142,3 +142,14 @@ def test_a_checkpoint_is_known_by_its_repository(
 ) -> None:
     spec = registry.by_checkpoint(name)
     assert (spec and spec.name) == model
+
+
+def test_fwlocal_config_names_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, OWN)
+    monkeypatch.setenv("FWLOCAL_CONFIG", str(tmp_path))
+    assert user_file() == path
+    monkeypatch.setenv("FWLOCAL_CONFIG", str(tmp_path / "none"))
+    assert load_registry(user_file()).models  # it need not be there
+    monkeypatch.setenv("FWLOCAL_CONFIG", str(path))
+    with pytest.raises(RegistryError, match=r"models\.toml, a file; set it to the folder that"):
+        user_file()

@@ -7,13 +7,14 @@ of IEEE 754, rounded to nearest even, computed in float32 as torch does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from convert.sources.tensors import FLOATS, Bytes, SourceTensor, TensorSource
+from convert.sources.source_file import Bytes
+from convert.sources.tensors import FLOATS, SourceTensor, TensorSource
 from fwlocal.errors import BadCheckpoint
 
 Floats = npt.NDArray[Any]
@@ -45,6 +46,21 @@ class DeltaSource:
             return delta
         base = self._base.read_rows(name, first, count)
         return add(base, self._base.tensors[name].dtype, delta, dtype)
+
+    def expect(self, names: Sequence[str]) -> None:
+        """These tensors will be read, in this order: of both, side by side."""
+        self._delta.expect(names)
+        self._base.expect([name for name in names if name in self._base.tensors])
+
+    def has_room(self, name: str, end_row: int) -> bool:
+        """Whether rows up to ``end_row`` may be read before all that was read is done."""
+        in_base = name not in self._base.tensors or self._base.has_room(name, end_row)
+        return in_base and self._delta.has_room(name, end_row)
+
+    def done(self, name: str) -> None:
+        """What was made of the tensor is safe."""
+        self._delta.done(name)
+        self._base.done(name)
 
     def close(self) -> None:
         """Give the files back."""

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from convert.sources.json_file import parse_json
+from convert.sources.source_file import SourceFile
 from convert.sources.tensors import SourceTensor
-from convert.sources.weight_file import PlainSource, WeightFile
+from convert.sources.weight_file import PlainSource
 from fwlocal.errors import BadCheckpoint
 
 MAX_HEADER_BYTES = 100_000_000
@@ -40,9 +41,9 @@ DTYPES = {
 class SafetensorsFile(PlainSource):
     """One open file."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises BadCheckpoint, naming file and tensor, for a header that the format forbids."""
-        file = WeightFile(path)
+    def __init__(self, file: SourceFile) -> None:
+        """Takes ``file`` over. Raises BadCheckpoint, naming file and tensor, for a header that the
+        format forbids."""
         try:
             super().__init__(file, _read_header(file))
         except BaseException:
@@ -50,7 +51,7 @@ class SafetensorsFile(PlainSource):
             raise
 
 
-def _read_header(file: WeightFile) -> dict[str, SourceTensor]:
+def _read_header(file: SourceFile) -> dict[str, SourceTensor]:
     path, size = file.path, file.size_bytes
     if size < 8:
         raise BadCheckpoint(

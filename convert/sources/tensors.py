@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
+from convert.sources.source_file import Bytes, SourceFile
 from fwlocal.gguf import GGML_TYPES
-
-Bytes = npt.NDArray[np.uint8]
 
 BLOCKS = {name: (block, size) for name, block, size in GGML_TYPES.values()}
 FLOATS = ("F32", "F16", "BF16")
@@ -79,15 +75,27 @@ class StoredRange:
     crc32: int
 
 
-class TensorSource(Protocol):
-    """A file, a sharded checkpoint, or a base with its delta."""
+@dataclass(frozen=True)
+class Extent:
+    """Where a tensor's bytes are: from ``begin`` up to ``end`` in ``file``; ``in_order`` when its
+    rows follow each other there."""
+
+    name: str
+    file: SourceFile
+    begin: int
+    end: int
+    in_order: bool = True
+
+
+class Tensors(Protocol):
+    """Named tensors, of which any rows can be read."""
 
     @property
     def tensors(self) -> Mapping[str, SourceTensor]:
         """All tensors by name."""
 
     @property
-    def files(self) -> tuple[Path, ...]:
+    def files(self) -> tuple[SourceFile, ...]:
         """The files that hold the weights, each once, in their order."""
 
     @property
@@ -97,8 +105,33 @@ class TensorSource(Protocol):
     def read_rows(self, name: str, first: int, count: int) -> Bytes:
         """The bytes of ``count`` rows from ``first``, little-endian, rows contiguous.
 
-        Raises BadCheckpoint when the file no longer holds them.
+        Raises BadCheckpoint when the file no longer holds them, NetworkError.
         """
 
     def close(self) -> None:
         """Give the files back."""
+
+
+class FileSource(Tensors, Protocol):
+    """The tensors of one file."""
+
+    def extent(self, name: str) -> Extent:
+        """Where a tensor is."""
+
+
+class TensorSource(Tensors, Protocol):
+    """A checkpoint, or a base with its delta.
+
+    Whoever reads it all says so (``expect``), asks before reading on (``has_room``) and tells what
+    is safe (``done``), so that bytes from the network come early, and few are lost when the
+    process is killed.
+    """
+
+    def expect(self, names: Sequence[str]) -> None:
+        """These tensors will be read, whole, in this order, their rows in order, too."""
+
+    def has_room(self, name: str, end_row: int) -> bool:
+        """Whether rows up to ``end_row`` may be read before all that was read is ``done``."""
+
+    def done(self, name: str) -> None:
+        """What was made of this tensor is safe on the disk."""

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from convert.sources.tensors import Bytes, SourceTensor, StoredRange
+from convert.sources.source_file import Bytes, SourceFile
+from convert.sources.tensors import Extent, SourceTensor, StoredRange
 from convert.sources.torch_pickle import FETCH, RESAVE, STORAGES, Storage, Tensor, shown, state_dict
 from convert.sources.torch_zip import MAX_SMALL_BYTES, read_entries
-from convert.sources.weight_file import WeightFile
 from fwlocal.errors import BadCheckpoint
 
 MAX_DIMS = 64  # torch's own
@@ -37,9 +37,27 @@ class _View:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
+    @property
+    def end(self) -> int:
+        """Of its last element, in the file."""
+        if not math.prod(self.shape):
+            return self.start
+        reach = sum((size - 1) * step for size, step in zip(self.shape, self.strides, strict=True))
+        return self.start + (reach + 1) * self.itemsize
+
+    @property
+    def in_order(self) -> bool:
+        """Whether its elements lie side by side, row after row."""
+        expected = 1
+        for size, stride in zip(self.shape[::-1], self.strides[::-1], strict=True):
+            if size > 1 and stride != expected:
+                return False
+            expected *= size
+        return True
+
 
 class TorchFile:
-    """A torch checkpoint as a TensorSource; for one thread at a time.
+    """A torch checkpoint as a FileSource; for one thread at a time.
 
     ``tensors`` are those of the state dict, or of the one under "state_dict" or "model". Integer
     and boolean tensors are listed too, with dtypes such as "I64", "U8" and "BOOL". ``checksums``
@@ -48,18 +66,17 @@ class TorchFile:
     """
 
     tensors: Mapping[str, SourceTensor]
-    files: tuple[Path, ...]
+    files: tuple[SourceFile, ...]
     checksums: Mapping[Path, tuple[StoredRange, ...]]
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.files = (path,)
-        self._file = WeightFile(path)
+    def __init__(self, file: SourceFile) -> None:
+        """Takes ``file`` over."""
+        self.path = file.path
+        self.files = (file,)
+        self._file = file
+        self._held: tuple[str, Bytes] | None = None  # a remote tensor that is not in order
         try:
             self._read_header()
-        except OSError as error:
-            self.close()
-            raise BadCheckpoint(f"{path}: cannot be read: {error.strerror or error}") from error
         except BaseException:
             self.close()
             raise
@@ -83,6 +100,25 @@ class TorchFile:
             self._gather(name, matrix, start, (row_stride, view.strides[-1]))
         return out.reshape(-1).view(np.uint8)
 
+    def extent(self, name: str) -> Extent:
+        """Where the tensor is."""
+        view = self._views[name]
+        return Extent(name, self._file, view.start, view.end, view.in_order)
+
+    def _fill(self, buffer: Bytes, offset: int, name: str) -> None:
+        """From the file. A remote tensor of scattered rows comes once, whole, and stays until the
+        next one is read: many small requests would take much longer."""
+        view = self._views[name]
+        if not self._file.is_remote or view.in_order:
+            self._held = None
+            self._file.fill(buffer, offset, name)
+            return
+        if self._held is None or self._held[0] != name:
+            self._held = None  # not both in memory
+            self._held = (name, self._file.read(view.start, view.end - view.start, name))
+        start = offset - view.start
+        buffer[:] = self._held[1][start : start + buffer.size]
+
     def _gather(
         self, name: str, out: np.ndarray[Any, Any], start: int, strides: tuple[int, int]
     ) -> None:
@@ -90,7 +126,7 @@ class TorchFile:
         ``strides``, in elements. Reads along the axis whose elements lie closer together."""
         rows, columns = out.shape
         if (columns == 1 or strides[1] == 1) and (rows == 1 or strides[0] == columns):
-            self._file.fill(out.reshape(-1).view(np.uint8), start, name)
+            self._fill(out.reshape(-1).view(np.uint8), start, name)
             return
         if strides[0] < strides[1]:
             out, strides = out.T, (strides[1], strides[0])
@@ -100,11 +136,11 @@ class TorchFile:
             for first in range(0, len(line), step):
                 part = line[first : first + step]
                 span = np.empty((len(part) - 1) * strides[1] + 1, out.dtype)
-                self._file.fill(span.view(np.uint8), start + index * far + first * near, name)
+                self._fill(span.view(np.uint8), start + index * far + first * near, name)
                 part[:] = span[:: max(strides[1], 1)]
 
     def _read_header(self) -> None:
-        entries = read_entries(self.path)
+        entries = read_entries(self._file)
         pickles = [name for name in entries if name.endswith("/data.pkl") and name.count("/") == 1]
         if len(pickles) != 1:
             raise BadCheckpoint(

@@ -1,4 +1,4 @@
-"""A file of weights on this disk, read at exact positions.
+"""A file of weights on this disk, read at exact positions, and tensors that lie plainly in a file.
 
 No memory map: a file that shrinks while it is mapped kills the process with SIGBUS, and mapped
 pages would count as memory.
@@ -6,19 +6,24 @@ pages would count as memory.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from convert.sources.tensors import Bytes, SourceTensor, StoredRange, row_bytes
+from convert.sources.source_file import Bytes, SourceFile
+from convert.sources.tensors import Extent, SourceTensor, StoredRange, row_bytes
 from fwlocal.errors import BadCheckpoint
 
 _POINTER = b"version https://git-lfs"
 
 
 class WeightFile:
-    """An open file; not for several threads at once."""
+    """An open file on this disk; see ``convert.sources.source_file.SourceFile``."""
+
+    sha256: str | None = None
+    is_remote = False
+    fetched_bytes = 0
 
     def __init__(self, path: Path) -> None:
         """Raises BadCheckpoint for what is no file, or only a Git-LFS pointer to one."""
@@ -33,9 +38,21 @@ class WeightFile:
         if bytes(self.read(0, min(self.size_bytes, len(_POINTER)), "its start")) == _POINTER:
             self.close()
             raise BadCheckpoint(
-                f"{path}: only a Git-LFS pointer, not the weights; fetch them with `git lfs pull` "
-                "or `hf download`"
+                f"{path}: only a Git-LFS pointer, not the weights; fetch them with `git lfs pull`, "
+                "or name the repository (owner/name) in the folder's place"
             )
+
+    @property
+    def identity(self) -> Sequence[str | int]:
+        """Its whole path, size and time."""
+        try:
+            stat = self.path.stat()
+            return (str(self.path.resolve()), stat.st_size, stat.st_mtime_ns)
+        except OSError as error:
+            raise BadCheckpoint(
+                f"{self.path}: is gone ({error.strerror}); put it back, and the same command "
+                "goes on"
+            ) from error
 
     def read(self, offset: int, count: int, what: str) -> Bytes:
         """``count`` bytes from ``offset``. Raises BadCheckpoint naming ``what`` if they are not
@@ -43,6 +60,10 @@ class WeightFile:
         buffer = np.empty(count, np.uint8)
         self.fill(buffer, offset, what)
         return buffer
+
+    def read_each(self, pieces: Sequence[tuple[int, int]], what: str) -> list[Bytes]:
+        """The same for many pieces, each an offset and a count."""
+        return [self.read(offset, count, what) for offset, count in pieces]
 
     def fill(self, buffer: Bytes, offset: int, what: str) -> None:
         """The same into an array that is there."""
@@ -64,18 +85,22 @@ class WeightFile:
                 f"{offset + done} on disk; fetch or copy the file again"
             )
 
+    def lies_at(self, path: Path) -> bool:
+        """Whether ``path``, which exists, is this very file."""
+        return path.samefile(self.path)
+
     def close(self) -> None:
         """Give the file back."""
         self._file.close()
 
 
 class PlainSource:
-    """Tensors that lie in one file, row after row; see ``convert.sources.tensors.TensorSource``."""
+    """Tensors that lie in one file, row after row; see ``convert.sources.tensors.FileSource``."""
 
-    def __init__(self, file: WeightFile, tensors: Mapping[str, SourceTensor]) -> None:
+    def __init__(self, file: SourceFile, tensors: Mapping[str, SourceTensor]) -> None:
         self._file = file
         self.tensors = tensors
-        self.files = (file.path,)
+        self.files = (file,)
         self.checksums: Mapping[Path, tuple[StoredRange, ...]] = {}
 
     def read_rows(self, name: str, first: int, count: int) -> Bytes:
@@ -83,6 +108,11 @@ class PlainSource:
         tensor = self.tensors[name]
         size = row_bytes(tensor.dtype, tensor.n_per_row)
         return self._file.read(tensor.offset + first * size, count * size, name)
+
+    def extent(self, name: str) -> Extent:
+        """Where the tensor is."""
+        tensor = self.tensors[name]
+        return Extent(name, self._file, tensor.offset, tensor.offset + tensor.size_bytes)
 
     def close(self) -> None:
         """Give the file back."""

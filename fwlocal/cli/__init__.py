@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from fwlocal import __version__, options
-from fwlocal.cli.conversion import convert, show, verify
+from fwlocal.cli.conversion import convert
+from fwlocal.cli.library import import_model, list_models, rm, show, verify, where
 from fwlocal.cli.output import notify, print_json
+from fwlocal.cli.pull import pull
 from fwlocal.errors import DoesNotFit, FwlocalError, Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -117,7 +119,7 @@ def prompt(
 ) -> None:
     """Show the exact prompt that TEXT becomes."""
     from fwlocal import preview
-    from fwlocal.loader import Library
+    from fwlocal.library import Library
 
     question = preview.Question(_model_name(model), _read_prompt(text), system, prompt_format)
     show = preview.token_lines if tokens else preview.prompt_text
@@ -141,7 +143,7 @@ def models(as_json: bool) -> None:
         Console().print(catalogue.table(registry, store))
 
 
-for verb in (convert, show, verify):
+for verb in (pull, convert, list_models, show, where, rm, verify, import_model):
     cli.add_command(verb)
 
 

@@ -1,33 +1,96 @@
-"""What models.toml knows of a source to be converted: its name, format, licence, and folder."""
+"""A source to be converted, and what models.toml knows of it: its name, format, licence, base."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from fwlocal.cli.output import notify
 from fwlocal.errors import UsageError
 from fwlocal.prompts import FORMATS, jinja_template
-from fwlocal.registry import ModelSpec, Registry
+from fwlocal.registry import Checkpoint, ModelSpec, Registry
 from fwlocal.store import default_root
 
 if TYPE_CHECKING:
+    from convert.job import Request
     from convert.metadata import Known
-    from convert.sources.checkpoint import Location
+    from convert.sources.location import Location
 
 
-def repository(source: str, registry: Registry) -> str:
+@dataclass(frozen=True)
+class Source:
+    """Where the weights are, and what is known of them; ``spec`` None for an unknown model."""
+
+    location: Location
+    spec: ModelSpec | None
+    known: Known
+
+    def agree(self, *, accepted: bool) -> None:
+        """Have the licence accepted before anything is fetched from the Hub."""
+        from convert.sources.repository import HubRepository
+        from fwlocal.cli.agreement import agree
+
+        if isinstance(self.location.repository, HubRepository):
+            snapshot = self.location.repository.snapshot
+            agree(self.spec, snapshot, default_root(), accepted=accepted)
+
+    def request(
+        self, quant: str, out: Path, name: str, *, base: str | None, **rest: Any
+    ) -> Request:
+        """A conversion of it to the levels in ``quant``, separated by commas. The base of a delta
+        on the Hub is fetched too, unless another is named. Raises UsageError."""
+        from convert.job import Request
+        from convert.recipes import level_named
+
+        levels = [level for level in re.split(r"[,\s]+", quant) if level]
+        if not levels:
+            raise UsageError("--quant names no level")
+        own = self.spec.base if self.spec else None
+        if base is None and own and self.known.is_delta and self.location.repository is not None:
+            base = at_revision(own)
+            notify(f"{self.location.repo} is a delta; its base {base} is read with it")
+        return Request(
+            self.location,
+            tuple(dict.fromkeys(level_named(level) for level in levels)),
+            out,
+            name=name,
+            base=base,
+            known=self.known,
+            **rest,
+        )
+
+
+def find(
+    source: str, revision: str | None, registry: Registry, prompt_format: str | None
+) -> Source:
+    """What SOURCE means: a folder, a file, a repository, or a known model's checkpoint.
+
+    Raises UsageError, and what the Hub says.
+    """
+    from convert.sources.location import locate
+
+    location = locate(_repository(source, revision, registry), revision)
+    spec = None if location.is_gguf else registry.by_checkpoint(_called(location))
+    return Source(location, spec, _known(spec, location, prompt_format))
+
+
+def _repository(source: str, revision: str | None, registry: Registry) -> str:
     """The repository that a registry name means; anything else is itself."""
     spec = registry.models.get(source)
     if spec is None or Path(source).exists():
         return source
     if not spec.checkpoints:
         raise UsageError(f"{source}: no checkpoint of it is known; name a folder or a repository")
-    return spec.checkpoints[0].repo
+    checkpoint = spec.checkpoints[0]
+    return checkpoint.repo if revision else at_revision(checkpoint)
 
 
-def recognised(location: Location, registry: Registry) -> ModelSpec | None:
-    """The model that a checkpoint is, by its repository's or folder's name."""
-    return None if location.is_gguf else registry.by_checkpoint(_called(location))
+def at_revision(checkpoint: Checkpoint) -> str:
+    """``owner/repo@revision``, as the converter names it."""
+    main = checkpoint.revision == "main"
+    return checkpoint.repo if main else f"{checkpoint.repo}@{checkpoint.revision}"
 
 
 def _called(location: Location) -> str:
@@ -39,7 +102,7 @@ def default_out(spec: ModelSpec | None, name: str) -> Path:
     return Path() if spec is None or name else default_root() / spec.name
 
 
-def known(spec: ModelSpec | None, location: Location, prompt_format: str | None) -> Known:
+def _known(spec: ModelSpec | None, location: Location, prompt_format: str | None) -> Known:
     """What goes into the files beside the source's own facts. Raises UsageError for no format."""
     from convert.metadata import Known
 
@@ -48,14 +111,14 @@ def known(spec: ModelSpec | None, location: Location, prompt_format: str | None)
             f"no prompt format is called {prompt_format!r}; there are {', '.join(FORMATS)}"
         )
     chosen = FORMATS.get(prompt_format or (spec.prompt_format if spec else ""))
-    template = jinja_template(chosen) if chosen else ""
+    known = Known(chat_template=jinja_template(chosen) if chosen else "")
     if spec is None:
-        return Known(chat_template=template)
+        return known
     checkpoint = next(c for c in spec.checkpoints if c.is_called(_called(location)))
-    return Known(
+    return replace(
+        known,
         model=spec.name,
         licence=spec.licence.name,
-        chat_template=template,
         is_delta=checkpoint.delta,
         base_repo=spec.base.repo if spec.base else "",
     )

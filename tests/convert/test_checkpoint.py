@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -17,9 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convert.sources.checkpoint import Location, locate, open_checkpoint
+from convert.sources.checkpoint import locate, open_checkpoint
 from convert.sources.tensors import FLOATS, TensorSource
-from fwlocal.errors import UsageError
 from tests.convert.checkpoints import SHAPE, cast, write_checkpoint, write_weights
 from tests.convert.refused import refused
 from tests.convert.tokenizers_made_here import write_json
@@ -218,56 +215,3 @@ def test_an_index_that_names_odd_things(tmp_path: Path) -> None:
     refused(lambda: open_folder(tmp_path), tmp_path / "weights.npz", ".safetensors, .bin")
     index.write_text("{", "utf-8")
     refused(lambda: open_folder(tmp_path), index, "no valid JSON", "fetch")
-
-
-def test_locate_folders_and_files(tmp_path: Path) -> None:
-    (tmp_path / "m").mkdir()
-    gguf, notes = tmp_path / "m" / "Tiny.GGUF", tmp_path / "m" / "notes.txt"
-    gguf.touch()
-    notes.touch()
-    assert locate(str(tmp_path / "m")) == Location(tmp_path / "m")
-    assert locate(str(tmp_path / "m")).name == "m"
-    assert locate(str(gguf)) == Location(tmp_path / "m", gguf)
-    assert (locate(str(gguf)).is_gguf, locate(str(gguf)).name) == (True, "Tiny")
-    refused(lambda: locate(str(notes)), notes, ".safetensors", ".gguf", error=UsageError)
-    for source in (str(tmp_path / "x"), "x", "./x/y", "a" * 5000, "~nobody-of-that-name/m"):
-        refused(lambda source=source: locate(source), source, "name", error=UsageError)  # type: ignore[misc]
-
-
-def test_what_hf_download_notes_of_a_folder(tmp_path: Path) -> None:
-    note = tmp_path / ".cache" / "huggingface" / "download" / "config.json.metadata"
-    note.parent.mkdir(parents=True)
-    note.write_text(f"{COMMIT}\n0a1b2c\n1700000000.0\n", "utf-8")
-    assert locate(str(tmp_path)) == Location(tmp_path, None, None, COMMIT)
-    note.write_bytes(b"\xff not a commit")
-    assert locate(str(tmp_path)) == Location(tmp_path)
-
-
-def test_a_repository_in_hugging_faces_cache(tmp_path: Path) -> None:
-    repo = tmp_path / "models--some-one--a-model"
-    snapshot = repo / "snapshots" / COMMIT
-    snapshot.mkdir(parents=True)
-    (repo / "refs").mkdir()
-    (repo / "refs" / "main").write_text(COMMIT, "utf-8")
-    write_weights(snapshot, WEIGHTS, shards=2)
-    code = "from convert.sources.checkpoint import *; from fwlocal.errors import *; import sys\n"
-    code += "for source in sys.argv[1:]:\n try: print(locate(source))\n"
-    code += " except UsageError as error: print(error)"
-    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code, "some-one/a-model", "some-one/other", "a/..", "-/-"],
-        cwd=ROOT,
-        env=environment,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    found, *others = done.stdout.splitlines()
-    assert found == str(Location(snapshot, None, "some-one/a-model", COMMIT))
-    assert len(others) == 3
-    for source, line in zip(("some-one/other", "a/..", "-/-"), others, strict=True):
-        assert line.startswith(f"{source}: ")
-        assert line.endswith(f"hf download {source} --local-dir {source.split('/')[1]}")
-    location = locate(str(snapshot))  # the same, named as a folder
-    assert location == Location(snapshot, None, "some-one/a-model", COMMIT)
-    assert (location.name, contents(open_checkpoint(location))) == ("a-model", ALL)

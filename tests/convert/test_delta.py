@@ -14,9 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from convert.sources.checkpoint import Shards
 from convert.sources.delta import DeltaSource, add
 from convert.sources.safetensors_file import SafetensorsFile
-from convert.sources.tensors import FLOATS, Bytes
+from convert.sources.source_file import Bytes
+from convert.sources.tensors import FLOATS
+from convert.sources.weight_file import WeightFile
 from tests.convert.checkpoints import cast, from_bf16, to_bf16, write_safetensors
 from tests.convert.refused import refused
 
@@ -29,7 +32,10 @@ def open_pair(folder: Path, base: Mapping[str, Array], delta: Mapping[str, Array
     write_safetensors(folder / "base.safetensors", base)
     write_safetensors(folder / "delta.safetensors", delta)
     return DeltaSource(
-        SafetensorsFile(folder / "base.safetensors"), SafetensorsFile(folder / "delta.safetensors")
+        *(
+            Shards([SafetensorsFile(WeightFile(folder / f"{name}.safetensors"))])
+            for name in ("base", "delta")
+        )
     )
 
 
@@ -70,7 +76,7 @@ def test_rows_are_sums_in_the_deltas_dtype(base_dtype: str, dtype: str, tmp_path
         assert (source.tensors["w"].dtype, source.tensors["w"].shape) == (dtype, (50, 64))
         assert source.read_rows("w", 0, 50).tobytes() == expected.tobytes()
         assert source.read_rows("w", 7, 3).tobytes() == expected[7:10].tobytes()
-        assert [path.stem for path in source.files] == ["delta", "base"]
+        assert [file.path.stem for file in source.files] == ["delta", "base"]
 
 
 BF16 = hnp.arrays(

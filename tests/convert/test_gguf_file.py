@@ -96,7 +96,7 @@ def test_tensors_as_they_are(plain: Path) -> None:
             ("norm.weight", "F32", (9,), "norm.weight", 0),
         ]
         assert model.shape == ModelShape(2, 4, 2)
-        assert model.source.files == (plain,)
+        assert [file.path for file in model.source.files] == [plain]
         assert model.source.read_rows("norm.weight", 0, 1).tobytes() == VECTOR.tobytes()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import time
 import zlib
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,43 +14,54 @@ import pytest
 from convert import integrity
 from convert.integrity import Integrity
 from convert.sources.tensors import StoredRange
+from convert.sources.weight_file import WeightFile
 from fwlocal.errors import BadCheckpoint
 
 DATA = bytes(range(256)) * 40_000  # 10 MB
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
+def file(tmp_path: Path) -> Iterator[WeightFile]:
     """A file of ``DATA``."""
-    file = tmp_path / "weights.bin"
-    file.write_bytes(DATA)
-    return file
+    path = tmp_path / "weights.bin"
+    path.write_bytes(DATA)
+    with closing(WeightFile(path)) as opened:
+        yield opened
 
 
-def test_hashes_are_those_of_the_files(path: Path, tmp_path: Path) -> None:
-    empty = tmp_path / "empty"
-    empty.touch()
+def test_hashes_are_those_of_the_files(file: WeightFile, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
     expected = tuple(hashlib.sha256(data).hexdigest() for data in (DATA, b""))
-    assert Integrity([path, empty], {}).result() == expected
+    with closing(WeightFile(tmp_path / "empty")) as empty:
+        assert Integrity([file, empty], {}).result() == expected
 
 
-def test_a_checksum_that_does_not_fit_names_the_entry(path: Path) -> None:
+def test_a_hash_that_is_known_is_not_computed(file: WeightFile, tmp_path: Path) -> None:
+    (tmp_path / "remote").touch()
+    with closing(WeightFile(tmp_path / "remote")) as remote:
+        remote.sha256 = "known"
+        assert Integrity([remote, file], {}).result()[0] == "known"
+
+
+def test_a_checksum_that_does_not_fit_names_the_entry(file: WeightFile) -> None:
     good = StoredRange("data/0", 1000, 5_000_000, zlib.crc32(DATA[1000:5_001_000]))
-    assert Integrity([path], {path: (good,)}).result()
+    assert Integrity([file], {file.path: (good,)}).result()
     bad = StoredRange("data/1", 6_000_000, 1000, 1)
     with pytest.raises(BadCheckpoint, match=r"weights\.bin: data/1 is damaged \(its CRC-32 is "):
-        Integrity([path], {path: (bad, good)}).result()
+        Integrity([file], {file.path: (bad, good)}).result()
 
 
-def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadCheckpoint, match=r"gone\.bin: cannot be read: No such file"):
-        Integrity([tmp_path / "gone.bin"], {}).result()
+def test_a_file_that_is_gone_is_named(file: WeightFile) -> None:
+    file.close()
+    file.path.unlink()
+    with pytest.raises(BadCheckpoint, match=r"weights\.bin: cannot be read: No such file"):
+        Integrity([file], {}).result()
 
 
-def test_it_stays_a_little_ahead(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_stays_a_little_ahead(file: WeightFile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(integrity, "_AHEAD", 0)
     monkeypatch.setattr(integrity, "_BLOCK", 1 << 20)
-    waiting = Integrity([path], {})
+    waiting = Integrity([file], {})
     time.sleep(0.05)
     waiting.check()
     assert waiting.hashed_bytes <= 1 << 20
@@ -59,8 +72,8 @@ def test_it_stays_a_little_ahead(path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert waiting.hashed_bytes == len(DATA)
 
 
-def test_it_can_be_stopped(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_can_be_stopped(file: WeightFile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(integrity, "_AHEAD", -1)
-    waiting = Integrity([path], {})
+    waiting = Integrity([file], {})
     waiting.stop()
     assert waiting.hashed_bytes <= len(DATA)

@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 
 from convert.sources.safetensors_file import SafetensorsFile
 from convert.sources.tensors import FLOATS
+from convert.sources.weight_file import WeightFile
 from fwlocal.errors import BadCheckpoint
 from tests.convert.checkpoints import DTYPES, cast, safetensors_bytes, write_safetensors
 from tests.convert.refused import refused
@@ -35,7 +36,7 @@ in_tmp_path = settings(
 def read_all(path: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
     """dtype, shape and bytes of every tensor of floats, and of any other the first two."""
     found = {}
-    with closing(SafetensorsFile(path)) as source:
+    with closing(SafetensorsFile(WeightFile(path))) as source:
         for name, tensor in source.tensors.items():
             found[name] = (tensor.dtype, tensor.shape, b"")
             if tensor.dtype in FLOATS:
@@ -82,7 +83,7 @@ def test_any_range_of_rows(
     write_safetensors(path, {"before": random.normal(size=3), "t": array, "after": array})
     rows = array.reshape(math.prod(shape[:-1]), shape[-1])
     first, last = sorted(round(end * len(rows)) for end in ends)
-    with closing(SafetensorsFile(path)) as source:
+    with closing(SafetensorsFile(WeightFile(path))) as source:
         assert (source.tensors["t"].n_rows, source.tensors["t"].n_per_row) == rows.shape
         assert source.read_rows("t", first, last - first).tobytes() == rows[first:last].tobytes()
     theirs = dict(deserialize(path.read_bytes()))["t"]
@@ -121,7 +122,7 @@ def test_an_impossible_entry_is_named(case: str, tmp_path: Path) -> None:
     entry, what = BAD_ENTRIES[case]
     path = tmp_path / "a.safetensors"
     path.write_bytes(safetensors_bytes({"w.weight": entry}, bytes(24)))
-    refused(lambda: SafetensorsFile(path), path, "w.weight", what, "fetch or copy")
+    refused(lambda: SafetensorsFile(WeightFile(path)), path, "w.weight", what, "fetch or copy")
 
 
 @pytest.mark.parametrize(
@@ -143,7 +144,12 @@ def test_the_data_must_be_whole(
     path.write_bytes(safetensors_bytes(header, bytes(data)))
     expected = len(safetensors_bytes(header)) + 48
     actual = path.stat().st_size
-    refused(lambda: SafetensorsFile(path), path, what.format(expected, actual), "fetch or copy")
+    refused(
+        lambda: SafetensorsFile(WeightFile(path)),
+        path,
+        what.format(expected, actual),
+        "fetch or copy",
+    )
 
 
 @pytest.mark.parametrize(
@@ -166,7 +172,7 @@ def test_the_data_must_be_whole(
 def test_what_is_no_safetensors_file(data: bytes, what: str, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(data)
-    assert "fetch" in refused(lambda: SafetensorsFile(path), path, what)
+    assert "fetch" in refused(lambda: SafetensorsFile(WeightFile(path)), path, what)
 
 
 def make_missing(path: Path) -> None:
@@ -182,14 +188,14 @@ if hasattr(os, "mkfifo"):
 def test_what_is_no_file_is_not_waited_for(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     SPECIAL[kind](path)
-    refused(lambda: SafetensorsFile(path), path)
+    refused(lambda: SafetensorsFile(WeightFile(path)), path)
 
 
 def test_a_file_that_shrinks_later(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     write_safetensors(path, {"a": np.zeros((4, 8), np.float32)})
     size = path.stat().st_size
-    with closing(SafetensorsFile(path)) as source:
+    with closing(SafetensorsFile(WeightFile(path))) as source:
         os.truncate(path, size - 40)
         assert source.read_rows("a", 0, 2).tobytes() == bytes(64)
         refused(

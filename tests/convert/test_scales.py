@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convert.scales import FIELDS, first_not_finite
-from convert.sources.tensors import BLOCKS, Bytes
+from convert.sources.source_file import Bytes
+from convert.sources.tensors import BLOCKS
 from fwlocal.gguf import GGML_TYPES
 
 TYPE_IDS = {name: type_id for type_id, (name, _, _) in GGML_TYPES.items()}

@@ -43,6 +43,7 @@ from hypothesis import strategies as st
 from convert.sources import torch_file, torch_pickle, torch_zip
 from convert.sources.tensors import StoredRange
 from convert.sources.torch_file import TorchFile
+from convert.sources.weight_file import WeightFile
 from fwlocal.errors import BadCheckpoint
 from tests.convert import torch_writer as tw
 from tests.convert.torch_writer import View
@@ -55,7 +56,7 @@ NUMPY_TYPES = {"F32": "f4", "F16": "f2", "F64": "f8", "I64": "i8", "BOOL": "?", 
 
 def read_all(path: Path) -> dict[str, Array]:
     """Every tensor, in its shape; bfloat16 widened to float32."""
-    with closing(TorchFile(path)) as source:
+    with closing(TorchFile(WeightFile(path))) as source:
         tensors = {}
         for name, tensor in source.tensors.items():
             data = source.read_rows(name, 0, tensor.n_rows).view(NUMPY_TYPES[tensor.dtype])
@@ -68,7 +69,7 @@ def read_all(path: Path) -> dict[str, Array]:
 def refusal(path: Path) -> str:
     """The one line that refuses the file."""
     with pytest.raises(BadCheckpoint) as raised:
-        TorchFile(path)
+        TorchFile(WeightFile(path))
     message = str(raised.value)
     assert message.startswith(f"{path}: ")
     assert message.isprintable()
@@ -105,9 +106,9 @@ def test_a_file_written_by_torch() -> None:
 
 def test_dtypes_and_offsets_of_a_file_written_by_torch() -> None:
     data = WRITTEN_BY_TORCH.read_bytes()
-    with closing(TorchFile(WRITTEN_BY_TORCH)) as source:
+    with closing(TorchFile(WeightFile(WRITTEN_BY_TORCH))) as source:
         tensors = source.tensors
-        assert source.files == (WRITTEN_BY_TORCH,)
+        assert [file.path for file in source.files] == [WRITTEN_BY_TORCH]
     dtypes = {name: tensors[name].dtype for name in ("f32", "bf16", "f16", "steps")}
     assert dtypes == {"f32": "F32", "bf16": "BF16", "f16": "F16", "steps": "I64"}
     assert tensors["head"].offset == tensors["embedding"].offset
@@ -117,7 +118,7 @@ def test_dtypes_and_offsets_of_a_file_written_by_torch() -> None:
 
 def test_the_checksums_are_those_of_the_storages() -> None:
     data = WRITTEN_BY_TORCH.read_bytes()
-    with closing(TorchFile(WRITTEN_BY_TORCH)) as source:
+    with closing(TorchFile(WeightFile(WRITTEN_BY_TORCH))) as source:
         checksums = source.checksums[WRITTEN_BY_TORCH]
     assert [entry.name for entry in checksums] == [f"written_by_torch/data/{i}" for i in range(9)]
     for entry in checksums:
@@ -132,7 +133,7 @@ def test_the_checksums_are_those_of_the_storages() -> None:
 def test_a_range_of_rows(path: Path) -> None:
     matrix = np.arange(20, dtype=np.float32).reshape(5, 4)
     tw.save(path, {"weight": matrix})
-    with closing(TorchFile(path)) as source:
+    with closing(TorchFile(WeightFile(path))) as source:
         rows = source.read_rows("weight", 1, 3)
         assert rows.dtype == np.uint8
         assert rows.tobytes() == matrix[1:4].tobytes()
@@ -149,7 +150,7 @@ def test_bfloat16_shared_storages_and_any_folder(path: Path) -> None:
     np.testing.assert_array_equal(tensors["embed"], tied)
     np.testing.assert_array_equal(tensors["head"], tied)
     np.testing.assert_array_equal(tensors["norm"], [1.0, -2.0])
-    with closing(TorchFile(path)) as source:
+    with closing(TorchFile(WeightFile(path))) as source:
         assert [entry.name for entry in source.checksums[path]] == [
             "pytorch_model/data/0",
             "pytorch_model/data/1",
@@ -187,7 +188,7 @@ def test_any_view_is_gathered_as_numpy_would(
     whole = np.ascontiguousarray(whole).reshape(-1, view.shape[-1])
     first = data.draw(st.integers(0, len(whole)))
     count = data.draw(st.integers(0, len(whole) - first))
-    with closing(TorchFile(path)) as source, pytest.MonkeyPatch.context() as patch:
+    with closing(TorchFile(WeightFile(path))) as source, pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch_file, "SPAN_BYTES", span)
         rows = source.read_rows("view", first, count).view(np.float32)
     np.testing.assert_array_equal(rows.reshape(count, view.shape[-1]), whole[first:][:count])
@@ -201,7 +202,7 @@ def test_scalars_and_other_dtypes(path: Path) -> None:
         "u8": np.array([3], np.uint8),
     }
     tw.save(path, tensors)
-    with closing(TorchFile(path)) as source:
+    with closing(TorchFile(WeightFile(path))) as source:
         listed = {name: (tensor.dtype, tensor.shape) for name, tensor in source.tensors.items()}
         scalar = source.read_rows("scalar", 0, 1).view(np.float32)
     assert listed == {
@@ -215,7 +216,7 @@ def test_scalars_and_other_dtypes(path: Path) -> None:
 
 def test_a_tensor_without_elements_is_refused_only_when_it_is_read(path: Path) -> None:
     tw.save(path, {"empty": np.zeros((3, 0), np.float32), "one": np.ones(1, np.float32)})
-    with closing(TorchFile(path)) as source:
+    with closing(TorchFile(WeightFile(path))) as source:
         assert source.tensors["empty"].shape == (3, 0)
         with pytest.raises(BadCheckpoint, match="empty has no elements"):
             source.read_rows("empty", 0, 1)
@@ -223,7 +224,7 @@ def test_a_tensor_without_elements_is_refused_only_when_it_is_read(path: Path) -
 
 def test_a_file_truncated_while_it_is_open(path: Path) -> None:
     tw.save(path, {"weight": np.ones((64, 64), np.float32)})
-    with closing(TorchFile(path)) as source:
+    with closing(TorchFile(WeightFile(path))) as source:
         os.truncate(path, source.tensors["weight"].offset + 1000)
         with pytest.raises(BadCheckpoint, match=r"model.bin: truncated at weight: \d+ bytes exp"):
             source.read_rows("weight", 0, 64)
@@ -528,7 +529,7 @@ def test_more_than_four_gigabytes(path: Path) -> None:
             archive.writestr("archive/data.pkl", tw.pickle(tw.plain_dict(items)))
         file.seek(huge)
         file.write(b"here")
-    with closing(TorchFile(path)) as source:
+    with closing(TorchFile(WeightFile(path))) as source:
         assert source.tensors["huge"].size_bytes == huge
         assert source.tensors["after"].offset > huge
         assert b"here" in source.read_rows("huge", huge // 4096 - 1, 1).tobytes()
@@ -581,7 +582,7 @@ FLIPS = st.lists(st.tuples(st.integers(0, len(SMALL) - 1), st.integers(0, 255)),
 def try_to_read(path: Path) -> str:
     """Open the file and read a few rows of each tensor: "" or why that is refused."""
     try:
-        with closing(TorchFile(path)) as source:
+        with closing(TorchFile(WeightFile(path))) as source:
             for name, tensor in source.tensors.items():
                 source.read_rows(name, 0, min(tensor.n_rows, 3))
     except BadCheckpoint as error:
@@ -621,7 +622,7 @@ def test_damage_that_no_checksum_tells(
     for position, value in flips:
         data[position] = value
     path = tmp_path_factory.getbasetemp() / "damaged.bin"
-    with closing(TorchFile(WRITTEN_BY_TORCH)) as source:
+    with closing(TorchFile(WeightFile(WRITTEN_BY_TORCH))) as source:
         entries = {
             entry.name.removeprefix("written_by_torch/"): SMALL[entry.offset :][: entry.size_bytes]
             for entry in source.checksums[WRITTEN_BY_TORCH]

