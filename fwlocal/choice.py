@@ -85,6 +85,10 @@ def choose(
     is named. ``anew`` passes over what is on the disk."""
     here = [] if anew else store.entries(registry)
     if wanted.spec is not None:
+        if wanted.name:
+            raise UsageError(
+                f"{wanted.spec.name} is a known model and keeps its name; leave --name out"
+            )
         return _known(wanted, wanted.spec, here, ask_hub, free_bytes)
     if wanted.repo is None:
         raise UsageError("name a model")

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fwlocal import splits
-from fwlocal.errors import StoreError
-from fwlocal.files import check_space, sha256_of, store_error
-from fwlocal.hub.download import download, link_cached, resumable_bytes
+from fwlocal.errors import Interrupted, StoreError
+from fwlocal.files import allocated_bytes, check_space, sha256_of, sized, store_error
+from fwlocal.hub.download import download, link_cached, partial_path, resumable_bytes
 from fwlocal.hub.package import fetch_package
 from fwlocal.hub.remote_file import HubFile
 from fwlocal.hub.repository import cached
@@ -69,6 +69,12 @@ def fetch(
                 _fetch_package(road.spec, targets[0], notify)
             else:
                 _fetch_files(road, targets, notify, on_progress)
+    except (KeyboardInterrupt, Interrupted) as error:
+        code = error.exit_code if isinstance(error, Interrupted) else 130
+        there = sum(map(allocated_bytes, (*targets, *map(partial_path, targets))))
+        raise Interrupted(
+            f"{sized(there)} are here; the same command goes on from there", exit_code=code
+        ) from None
     except OSError as error:
         raise store_error(error, error.filename or targets[0].parent) from error
     return targets[0]

@@ -6,6 +6,8 @@ Every failure becomes one line of ours; neither a token nor a signed link is eve
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -22,6 +24,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 from huggingface_hub.utils._headers import build_hf_headers
 
 from fwlocal import __version__
@@ -32,6 +35,13 @@ if TYPE_CHECKING:
 
 TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 LOG_IN = "log in (`hf auth login`, or HF_TOKEN)"
+
+
+def quiet() -> None:
+    """huggingface_hub's own bars and warnings would run through ours."""
+    if "HF_HUB_VERBOSITY" not in os.environ:
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    disable_progress_bars()
 
 
 def endpoint_or_default(endpoint: str | None) -> str:
@@ -75,6 +85,11 @@ def explained(
         raise _answer(error, repo, endpoint, nearest) from error
     except (OfflineModeIsEnabled, httpx2.HTTPError) as error:
         raise unreachable(error, repo, endpoint) from error
+    except ValueError as error:  # no JSON: a page to log in to some network, for one
+        raise NetworkError(
+            f"{repo}: what answers is no Hub; check the network (a page to log in?), proxies and "
+            "HF_ENDPOINT"
+        ) from error
 
 
 def _answer(error: Exception, repo: str, endpoint: str, nearest: Callable[[], str]) -> FwlocalError:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
+from huggingface_hub import HfApi, ModelInfo, hf_hub_download, try_to_load_from_cache
+from huggingface_hub.constants import HF_HUB_ETAG_TIMEOUT
 
-from fwlocal.errors import ModelNotFound
-from fwlocal.hub.client import endpoint_or_default, explained
+from fwlocal.errors import ModelNotFound, NetworkError
+from fwlocal.hub.client import TRANSIENT, endpoint_or_default, explained, quiet
 from fwlocal.hub.remote_file import HubFile, RemoteFile
 
 MAX_SMALL_BYTES = 64 << 20
+TRIES_AFTER_S = (0.3, 1.0, 3.0)
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,7 @@ def snapshot(repo: str, revision: str = "main", endpoint: str | None = None) -> 
     """
     where = endpoint_or_default(endpoint)
     api = HfApi(endpoint=where)
-    with explained(repo, where, lambda: _nearest(api, repo, revision)):
-        info = api.model_info(repo, revision=revision, files_metadata=True)
+    info = _ask(api, repo, revision)
     card = info.card_data
     licence = (card.get("license_name") or card.get("license") or "") if card else ""
     n_params = info.safetensors.total if info.safetensors else 0
@@ -62,6 +64,23 @@ def snapshot(repo: str, revision: str = "main", endpoint: str | None = None) -> 
         if is_plain(s.rfilename)
     }
     return Snapshot(repo, revision, info.sha or revision, str(licence), files, where, n_params)
+
+
+def _ask(api: HfApi, repo: str, revision: str) -> ModelInfo:
+    """What the Hub says of the repository, asked again after an answer that may pass."""
+    quiet()
+    waits = iter(TRIES_AFTER_S)
+    while True:
+        try:
+            with explained(repo, api.endpoint, lambda: _nearest(api, repo, revision)):
+                return api.model_info(
+                    repo, revision=revision, files_metadata=True, timeout=HF_HUB_ETAG_TIMEOUT
+                )
+        except NetworkError as error:
+            response, wait_s = getattr(error.__cause__, "response", None), next(waits, None)
+            if wait_s is None or getattr(response, "status_code", None) not in TRANSIENT:
+                raise
+            time.sleep(wait_s)
 
 
 def is_plain(name: str) -> bool:
@@ -96,6 +115,7 @@ def _nearest(api: HfApi, repo: str, revision: str) -> str:
 def fetch_small(source: Snapshot, names: Iterable[str]) -> Path:
     """Small files, in Hugging Face's own cache: the folder of the snapshot there."""
     path = None
+    quiet()
     with explained(source.repo, source.endpoint):
         for name in names:
             if source.file(name).size_bytes <= MAX_SMALL_BYTES:

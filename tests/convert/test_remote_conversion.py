@@ -166,6 +166,21 @@ def test_a_killed_run_fetches_little_twice(
     assert repository.fetched_bytes <= weights_bytes(repository) + window + GAP_BYTES + headers
 
 
+def test_nothing_is_fetched_beyond_the_tensor_at_work_if_that_fills_the_window(
+    cache: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "WINDOW_BYTES", 1000)
+    repository = FakeRepository(cache["safetensors", 1], tmp_path / "here")
+    ahead = []
+
+    def look(progress: Progress) -> None:
+        ahead.append(repository.streams[0].fetched - progress.done_bytes)
+
+    convert(repository.location(), tmp_path / "out", on_progress=look)
+    largest = 512 * 1024 * 2
+    assert max(ahead) <= largest + 10_000  # and the header
+
+
 def test_an_error_of_the_network_is_passed_on_and_the_next_run_goes_on(
     cache: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
