@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -16,7 +16,7 @@ from fwlocal.hub.client import TRANSIENT, endpoint_or_default, explained, quiet
 from fwlocal.hub.remote_file import HubFile, RemoteFile
 
 MAX_SMALL_BYTES = 64 << 20
-TRIES_AFTER_S = (0.3, 1.0, 3.0)
+WAITS_S = (0.3, 1.0, 3.0)  # before another try, after an answer that may pass
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,19 @@ class Snapshot:
         return self.files[name]
 
 
-def snapshot(repo: str, revision: str = "main", endpoint: str | None = None) -> Snapshot:
+def snapshot(
+    repo: str,
+    revision: str = "main",
+    endpoint: str | None = None,
+    waits_s: Sequence[float] = WAITS_S,
+) -> Snapshot:
     """The repository's files at ``revision``, which is resolved to a commit here and only here.
 
     Raises ModelNotFound with the nearest names, NetworkError, or UsageError for no name at all.
     """
     where = endpoint_or_default(endpoint)
     api = HfApi(endpoint=where)
-    info = _ask(api, repo, revision)
+    info = _ask(api, repo, revision, waits_s)
     card = info.card_data
     licence = (card.get("license_name") or card.get("license") or "") if card else ""
     n_params = info.safetensors.total if info.safetensors else 0
@@ -66,10 +71,10 @@ def snapshot(repo: str, revision: str = "main", endpoint: str | None = None) -> 
     return Snapshot(repo, revision, info.sha or revision, str(licence), files, where, n_params)
 
 
-def _ask(api: HfApi, repo: str, revision: str) -> ModelInfo:
+def _ask(api: HfApi, repo: str, revision: str, waits_s: Sequence[float]) -> ModelInfo:
     """What the Hub says of the repository, asked again after an answer that may pass."""
     quiet()
-    waits = iter(TRIES_AFTER_S)
+    waits = iter(waits_s)
     while True:
         try:
             with explained(repo, api.endpoint, lambda: _nearest(api, repo, revision)):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -14,7 +16,7 @@ from tests.hub_server import Fault, HubServer
 
 def refused(hub: HubServer, repo: str, revision: str = "main") -> FwlocalError:
     with pytest.raises(FwlocalError) as caught:
-        snapshot(repo, revision, endpoint=hub.endpoint)
+        snapshot(repo, revision, endpoint=hub.endpoint, waits_s=(0.0,))
     assert "\n" not in str(caught.value)
     return caught.value
 
@@ -118,6 +120,31 @@ def test_nobody_listens() -> None:
     with pytest.raises(NetworkError, match="cannot be reached; check the network") as caught:
         snapshot(REPO, endpoint=f"http://127.0.0.1:{port}")
     assert caught.value.exit_code == 4
+
+
+def test_a_page_to_log_in_to_some_network() -> None:
+    class Portal(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            page = b"<html>Welcome to our hotel</html>"
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Portal) as portal:
+        answering = threading.Thread(target=portal.handle_request)
+        answering.start()
+        with pytest.raises(NetworkError, match=r"what answers is no Hub; .* log in"):
+            snapshot(REPO, endpoint=f"http://127.0.0.1:{portal.server_port}")
+        answering.join()
+
+
+def test_an_answer_that_passes_is_asked_for_again(hub: HubServer) -> None:
+    hub.plan(Fault(path="/api/models", status=503, times=2))
+    assert NAME in snapshot(REPO, endpoint=hub.endpoint).files
 
 
 def test_a_name_that_no_dns_knows() -> None:
