@@ -8,6 +8,7 @@ confirm, whatever ended the run before. Only a whole, checked and synced file ge
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -27,6 +28,8 @@ from fwlocal.files import sync_folder
 from fwlocal.gguf import DEFAULT_ALIGNMENT, read_header
 from fwlocal.locks import Lock, held
 
+# What an unfinished file tells of its source.
+ORIGIN = tuple(f"fwlocal.{kind}{of}" for kind in ("source", "base") for of in ("", ".revision"))
 UNKNOWN = "0" * 64  # in a hash's place until it is known
 _BLOCK = 8 << 20
 
@@ -86,7 +89,9 @@ class OutputFile:
 
     def _begin_journal(self, identity: str, finished: Sequence[Mapping[str, Any]]) -> IO[str]:
         """The journal, anew; what it knew before stays in it."""
-        lines = [{"identity": identity}, *finished]
+        keys = self.plan.keys
+        origin = {key: keys[key].value for key in ORIGIN if key in keys}
+        lines = [{"identity": identity, **origin}, *finished]
         fresh = self._journal_path.with_suffix(".journal-new")
         fresh.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         os.replace(fresh, self._journal_path)
@@ -169,6 +174,15 @@ class OutputFile:
         self._file.close()
         self._journal.close()
         self._lock.release()
+
+
+def begun_from(folder: Path, stem: str) -> dict[str, str]:
+    """The source of an unfinished file called after ``stem`` in ``folder``, and of its base, by
+    their GGUF keys; {} where there is none."""
+    for path in folder.glob(f".{glob.escape(stem)}*.gguf.journal"):
+        first: dict[str, Any] = next(_read_journal(path), {})
+        return {key: str(first[key]) for key in ORIGIN if key in first}
+    return {}
 
 
 def header_bytes(plan: PlannedFile, n_source_files: int) -> bytes:

@@ -32,7 +32,7 @@ class Wanted:
     repo: str | None = None
     file: str | None = None
     levels: tuple[str, ...] = ()
-    revision: str = "main"
+    revision: str = ""
     from_source: bool = False
     name: str = ""
 
@@ -53,15 +53,16 @@ def understand(model: str, levels: Sequence[str], registry: Registry) -> Wanted:
         raise UsageError(f"{model}: names one level, and --quant another; leave one of them out")
     if name in registry.models or "/" not in name:
         return Wanted(registry.get(name), levels=named)
-    owner, repo, *rest = name.split("/")
-    repo, _, revision = f"{owner}/{repo}".partition("@")
+    path, _, revision = name.partition("@")
+    owner, repo, *rest = path.split("/")
+    repo = f"{owner}/{repo}"
     if rest and not (rest[-1].lower().endswith(".gguf")):
         raise UsageError(f"{model}: must be owner/repo, owner/repo:LEVEL or owner/repo/FILE.gguf")
     file = "/".join(rest) or None
     if file and named:
         raise UsageError(f"{model}: the file has its own level; leave {named[0]} out")
     spec = None if file else _published_in(repo, registry)
-    return Wanted(spec, repo, file, named, revision or "main")
+    return Wanted(spec, repo, file, named, revision)
 
 
 def _published_in(repo: str, registry: Registry) -> ModelSpec | None:
@@ -116,9 +117,12 @@ def _known(
 
 
 def _known_road(wanted: Wanted, spec: ModelSpec, level: str, ask_hub: AskHub) -> Road:
-    published = {} if spec.gguf is None or wanted.from_source else spec.gguf.levels
+    is_ready = spec.gguf is not None and not wanted.from_source
+    if wanted.revision and spec.gguf and wanted.repo not in (None, spec.gguf.repo):
+        is_ready = False  # that revision of the checkpoint is meant
+    published = spec.gguf.levels if spec.gguf and is_ready else {}
     if level in published and spec.gguf is not None:
-        revision = spec.gguf.revision if wanted.revision == "main" else wanted.revision
+        revision = wanted.revision or spec.gguf.revision
         return _ready_made(spec, level, spec.gguf.repo, revision, ask_hub)
     if spec.package is not None and level == spec.default_level and not wanted.from_source:
         return FromPackage(spec)
@@ -127,7 +131,8 @@ def _known_road(wanted: Wanted, spec: ModelSpec, level: str, ask_hub: AskHub) ->
             (c for c in spec.checkpoints if wanted.repo and c.is_called(wanted.repo)),
             spec.checkpoints[0],
         )
-        revision = checkpoint.revision if wanted.revision == "main" else wanted.revision
+        own = "" if checkpoint.revision == "main" else checkpoint.revision
+        revision = wanted.revision or own
         weights = checkpoint.size_gb * 1e9 / BYTES_PER_WEIGHT.get(checkpoint.dtype, 2)
         size = estimated_sizes(weights).get(level, 0)
         return Convert(spec.name, level, checkpoint.repo, revision, size, spec, spec.base)
@@ -162,7 +167,7 @@ def _unknown(
     named = [_present(here, name, level, repo) for level in levels]
     if named and all(named):
         return Choice(tuple(road for road in named if road))
-    source = ask_hub(repo, wanted.revision)
+    source = ask_hub(repo, wanted.revision or "main")
     if wanted.file is not None:
         files = whole(source, wanted.file)
         return Choice((Download(name, levels[0], source, files, None),))
@@ -197,7 +202,7 @@ def _conversions(
     levels, reason = _levels(repo, wanted.levels, sizes, free_bytes)
     roads = [
         _present(here, name, level, repo)
-        or Convert(name, level, repo, source.commit, sizes.get(level, 0), None)
+        or Convert(name, level, repo, wanted.revision, sizes.get(level, 0), None)
         for level in levels
     ]
     return Choice(tuple(roads), reason)

@@ -47,7 +47,7 @@ class Download:
 
 @dataclass(frozen=True)
 class Convert:
-    """A checkpoint of the Hub, streamed into the converter."""
+    """A checkpoint of the Hub, streamed into the converter; ``revision`` "" for its main branch."""
 
     name: str
     level: str

@@ -470,6 +470,11 @@ class HubServer(_Site):
         with self._lock:
             self._faults += [(fault, 0) for fault in faults]
 
+    def forget_faults(self) -> None:
+        """Let nothing more go wrong."""
+        with self._lock:
+            self._faults.clear()
+
     def cut(self, n_bytes_list: Iterable[int], *, hard: bool = True) -> None:
         """Reset, or close, all connections that carry a file as ``sent_bytes`` reaches each number.
 

@@ -147,7 +147,7 @@ def test_a_repository_with_a_checkpoint(library: Library) -> None:
     ask = hub_with("owner/Whale", **{"config.json": 1, "model.safetensors": 14 * GB})
     (road,) = chosen("owner/Whale@v2:Q4_K_M", library, ask).roads
     assert isinstance(road, Convert)
-    assert (road.name, road.repo, road.revision) == ("Whale", "owner/Whale", COMMIT)
+    assert (road.name, road.repo, road.revision) == ("Whale", "owner/Whale", "v2")
 
 
 def test_a_repository_with_neither(library: Library) -> None:
@@ -198,6 +198,12 @@ def test_without_a_network_the_list_of_models_is_what_is_known(library: Library)
 def test_a_file_that_is_no_gguf(model: str, library: Library) -> None:
     with pytest.raises(UsageError, match=r"owner/repo/FILE\.gguf"):
         understand(model, (), library.registry)
+
+
+def test_a_revision_of_a_known_checkpoint_is_converted(library: Library) -> None:
+    (road,) = chosen("stabilityai/StableBeluga2@refs/pr/35:Q4_K_M", library).roads
+    assert isinstance(road, Convert)
+    assert (road.repo, road.revision) == ("stabilityai/StableBeluga2", "refs/pr/35")
 
 
 def test_every_road_as_data(library: Library) -> None:

@@ -198,7 +198,7 @@ def test_show_tells_what_a_file_holds(checkpoint: Path, tmp_path: Path, fwlocal:
         (("{checkpoint}", "--imatrix", "none.gguf"), 1, "none.gguf: cannot be read"),
         (("{checkpoint}", "--base", "none"), 2, "none: no such folder or file"),
         (("none",), 2, "none: no such folder or file"),
-        (("stabilityai/StableBeluga-7B",), 2, "hf download stabilityai/StableBeluga-7B"),
+        (("stabilityai/StableBeluga-7B",), 4, "not whole on this disk, nor to be had from the Hub"),
     ],
 )
 def test_what_cannot_be_done_is_told_in_one_line_and_at_once(
@@ -212,6 +212,7 @@ def test_what_cannot_be_done_is_told_in_one_line_and_at_once(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "huggingface"))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody is there
     fwlocal("--version")  # so that the interpreter's own start is warm
     started = time.monotonic()
     done = fwlocal("convert", *(text.format(checkpoint=checkpoint) for text in arguments))

@@ -180,6 +180,25 @@ def test_an_unknown_checkpoint_is_pulled_into_the_store(ask: Ask, home: Path) ->
     assert ask("pull", "owner/Whale:Q4_0").stderr.count("on this disk already") == 1
 
 
+def test_a_conversion_goes_on_with_the_commit_it_began_with(
+    ask: Ask, hub: HubServer, files: Path
+) -> None:
+    began = hub.add("owner/Whale", contents(files / "checkpoint"))
+    hub.plan(Fault(path=".safetensors", where="cdn", skip=1, times=99, status=416))
+    assert ask("pull", "owner/Whale:Q8_0").returncode == 4
+    hub.forget_faults()
+    moved = hub.add("owner/Whale", {**contents(files / "checkpoint"), "README.md": b"news"})
+    done = ask("pull", "owner/Whale:Q8_0")
+    assert f"owner/Whale has a new commit; going on with {began[:12]}" in done.stderr
+    assert revision_of(done.stdout) == began != moved
+    anew = ask("pull", "owner/Whale:Q8_0", "--overwrite", "--revision", "main")
+    assert revision_of(anew.stdout) == moved
+
+
+def revision_of(printed: str) -> str:
+    return read_header(Path(printed.strip())).text("fwlocal.source.revision") or ""
+
+
 @pytest.mark.parametrize(
     ("model", "code", "says"),
     [

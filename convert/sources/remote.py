@@ -68,12 +68,14 @@ class RemoteWeightFile:
         return any(data.size == self.size_bytes for data in self._kept.values())
 
     def read(self, offset: int, count: int, what: str) -> Bytes:
-        """``count`` bytes from ``offset``, with what lies around them at the file's ends."""
-        if offset + count <= self.size_bytes and self._from_kept(offset, count) is None:
+        """``count`` bytes from ``offset``; unless tensors are expected, with what lies around them
+        at the file's ends."""
+        end = offset + count
+        if end <= self.size_bytes and not self._feed.is_open and not self._has_kept(offset, count):
             tail = max(self.size_bytes - TAIL_BYTES, 0)
             if offset >= tail:
                 self._keep(tail, self.size_bytes - tail)
-            elif offset + count <= HEAD_BYTES:
+            elif end <= HEAD_BYTES:
                 self._keep(0, min(HEAD_BYTES, self.size_bytes))
         buffer = np.empty(count, np.uint8)
         self.fill(buffer, offset, what)
@@ -134,6 +136,9 @@ class RemoteWeightFile:
         self._kept[begin] = data
         return data
 
+    def _has_kept(self, offset: int, count: int) -> bool:
+        return self._from_kept(offset, count) is not None
+
     def _from_kept(self, offset: int, count: int) -> Bytes | None:
         for begin, data in list(self._kept.items()):
             if begin <= offset and offset + count <= begin + data.size:
@@ -171,6 +176,11 @@ class Feed:
         self._stops: list[tuple[str, int]] = []
         self._n_done = 0
         self._done: set[str] = set()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether tensors are expected."""
+        return self._stream is not None
 
     def expect(
         self, extents: Sequence[Extent], checksums: Mapping[Path, Sequence[StoredRange]]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fwlocal.cli.output import notify
-from fwlocal.errors import UsageError
+from fwlocal.errors import ModelNotFound, UsageError
 from fwlocal.prompts import FORMATS, jinja_template
 from fwlocal.registry import Checkpoint, ModelSpec, Registry
 from fwlocal.store import default_root
@@ -26,6 +27,7 @@ class Source:
     location: Location
     spec: ModelSpec | None
     known: Known
+    revision: str | None  # as the user asked for it
 
     def agree(self, *, accepted: bool) -> None:
         """Have the licence accepted before anything is fetched from the Hub."""
@@ -51,7 +53,7 @@ class Source:
         if base is None and own and self.known.is_delta and self.location.repository is not None:
             base = at_revision(own)
             notify(f"{self.location.repo} is a delta; its base {base} is read with it")
-        return Request(
+        request = Request(
             self.location,
             tuple(dict.fromkeys(level_named(level) for level in levels)),
             out,
@@ -60,6 +62,30 @@ class Source:
             known=self.known,
             **rest,
         )
+        return request if self.revision else _as_begun(request)
+
+
+def _as_begun(request: Request) -> Request:
+    """The same, but where an unfinished run began with other commits of the same repositories,
+    with those: branches move while a conversion takes its days."""
+    from convert.sources.location import locate
+    from convert.writer import begun_from
+
+    stem = f"{request.name or request.location.name}-{request.levels[0].name}"
+    begun = begun_from(request.out, stem)
+    repo, commit = request.location.repo, begun.get("fwlocal.source.revision")
+    if request.location.repository is None or commit is None or begun["fwlocal.source"] != repo:
+        return request
+    if isinstance(request.base, str) and request.base == begun.get("fwlocal.base"):
+        request = replace(request, base=f"{request.base}@{begun['fwlocal.base.revision']}")
+    if commit == request.location.revision:
+        return request
+    with contextlib.suppress(ModelNotFound):  # a history that was written anew
+        location = locate(f"{repo}@{commit}")
+        notify(f"{repo} has a new commit; going on with {commit[:12]}, with which this began "
+               "(--revision main starts anew)")  # fmt: skip
+        return replace(request, location=location)
+    return request
 
 
 def find(
@@ -73,7 +99,7 @@ def find(
 
     location = locate(_repository(source, revision, registry), revision)
     spec = None if location.is_gguf else registry.by_checkpoint(_called(location))
-    return Source(location, spec, _known(spec, location, prompt_format))
+    return Source(location, spec, _known(spec, location, prompt_format), revision)
 
 
 def _repository(source: str, revision: str | None, registry: Registry) -> str:

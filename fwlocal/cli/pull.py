@@ -99,7 +99,9 @@ def _agree(roads: Sequence[Road], library: Library, *, accepted: bool) -> None:
     for road in roads:
         if isinstance(road, Download | Convert):
             source = (
-                road.source if isinstance(road, Download) else snapshot(road.repo, road.revision)
+                road.source
+                if isinstance(road, Download)
+                else snapshot(road.repo, road.revision or "main")
             )
             agree(road.spec, source, library.store.root, accepted=accepted)
 
@@ -136,7 +138,7 @@ def _convert(roads: Sequence[Convert], library: Library, *, overwrite: bool) -> 
     from fwlocal.cli.conversion import carry_out
 
     road = roads[0]
-    found = known_source.find(road.repo, road.revision, library.registry, None)
+    found = known_source.find(road.repo, road.revision or None, library.registry, None)
     request = found.request(
         ",".join(road.level for road in roads),
         library.store.root / road.name,

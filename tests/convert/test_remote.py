@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convert.sources import remote
-from convert.sources.checkpoint import open_checkpoint
+from convert.sources.checkpoint import locate, open_checkpoint
 from convert.sources.remote import Feed, RemoteWeightFile
 from convert.sources.tensors import Extent
 from tests.convert import torch_writer
@@ -58,6 +58,25 @@ def test_a_safetensors_file_is_opened_with_one_request(
     repository = FakeRepository(folders["safetensors"], tmp_path / "here")
     open_checkpoint(repository.location()).close()
     assert len(repository.requests) == 1
+
+
+@pytest.mark.parametrize("layout", ["safetensors", "bin"])
+def test_what_is_expected_comes_with_the_stream_alone(
+    layout: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    repository = FakeRepository(folders[layout], tmp_path / "here")
+    with (
+        closing(open_checkpoint(repository.location())) as source,
+        closing(open_checkpoint(locate(str(folders[layout])))) as local,
+    ):
+        source.expect(list(source.tensors))
+        repository.requests.clear()
+        for name, tensor in source.tensors.items():
+            rows = source.read_rows(name, 0, tensor.n_rows)
+            assert rows.tobytes() == local.read_rows(name, 0, tensor.n_rows).tobytes()
+            source.done(name)
+    assert not repository.requests
+    assert repository.streams[0].fetched == sum(file.size_bytes for file in source.files)
 
 
 def test_a_file_without_a_hash_is_read_at_once(tmp_path: Path) -> None:
