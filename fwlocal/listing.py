@@ -14,9 +14,9 @@ from fwlocal.files import sized
 from fwlocal.gguf import GGUFHeader
 from fwlocal.inspection import bits_per_weight
 from fwlocal.locks import holder_of
-from fwlocal.manifest import day_of
 from fwlocal.registry import Registry
 from fwlocal.store import Store, StoredModel, Unfinished
+from fwlocal.store.manifest import day_of
 from fwlocal.terminal import inert
 from fwlocal.whole import read_whole
 

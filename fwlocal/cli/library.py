@@ -15,8 +15,8 @@ from fwlocal.errors import Damaged, ModelNotFound, UsageError
 if TYPE_CHECKING:
     from fwlocal.cli.verification import Report, Target
     from fwlocal.library import Library
-    from fwlocal.removal import Doomed
     from fwlocal.store import ModelFile
+    from fwlocal.store.removal import Doomed
 
 
 @click.command("list")
@@ -83,8 +83,8 @@ def where(model: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")  # fmt: skip
 def rm(models: tuple[str, ...], yes: bool, as_json: bool) -> None:
     """Remove models from this disk: one level, or every level of a model; unfinished ones too."""
-    from fwlocal import removal
     from fwlocal.files import sized
+    from fwlocal.store import removal
 
     library = _library()
     found = [
@@ -203,8 +203,8 @@ def import_model(
     Where the disk allows it the file gets a second name in the store (a hard link) and takes no
     room; else it is copied. Of a split model, name any part.
     """
-    from fwlocal import importing
     from fwlocal.progress import ProgressBar
+    from fwlocal.store import importing
 
     library = _library()
     request = importing.Request(file.expanduser(), name, prompt_format, copy, overwrite)

@@ -14,7 +14,7 @@ from fwlocal.cli.output import notify, print_json
 
 if TYPE_CHECKING:
     from fwlocal.library import Library
-    from fwlocal.roads import Convert, Road
+    from fwlocal.pull.roads import Convert, Road
 
 
 @click.command()
@@ -54,9 +54,9 @@ def pull(
 
     An interrupted pull goes on where it stopped. The path of the file is printed on stdout.
     """
-    from fwlocal import choice, roads
     from fwlocal.hub.repository import snapshot
     from fwlocal.library import Library
+    from fwlocal.pull import choice, roads
 
     library = Library.default()
     levels = [one for text in quant for one in re.split(r"[,\s]+", text) if one]
@@ -94,7 +94,7 @@ def _agree(roads: Sequence[Road], library: Library, *, accepted: bool) -> None:
     """Have the licence of what will be fetched accepted, once."""
     from fwlocal.cli.agreement import agree
     from fwlocal.hub.repository import snapshot
-    from fwlocal.roads import Convert, Download
+    from fwlocal.pull.roads import Convert, Download
 
     for road in roads:
         if isinstance(road, Download | Convert):
@@ -108,9 +108,9 @@ def _agree(roads: Sequence[Road], library: Library, *, accepted: bool) -> None:
 
 def _take(roads: Sequence[Road], library: Library, *, overwrite: bool) -> list[Path]:
     """Take every road; conversions of one source in one pass."""
-    from fwlocal import pull as pulling
     from fwlocal.progress import TransferBar
-    from fwlocal.roads import Convert, Present
+    from fwlocal.pull import fetch as pulling
+    from fwlocal.pull.roads import Convert, Present
 
     paths: dict[int, Path] = {}
     for index, road in enumerate(roads):

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fwlocal.files import sha256_of, store_error
-from fwlocal.manifest import (
+from fwlocal.progress import ProgressBar
+from fwlocal.store import default_root
+from fwlocal.store.manifest import (
     Manifest,
     ManifestFile,
     manifest_path,
@@ -15,8 +17,6 @@ from fwlocal.manifest import (
     read_manifest,
     write_manifest,
 )
-from fwlocal.progress import ProgressBar
-from fwlocal.store import default_root
 
 if TYPE_CHECKING:
     from convert.job import Job

@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fwlocal.advice import way_back
 from fwlocal.errors import BadModelFile, ModelNotFound
 from fwlocal.files import sha256_of
 from fwlocal.splits import parts_of
 from fwlocal.store import ModelFile, StoredModel, Unfinished, locate
+from fwlocal.store.advice import way_back
 
 if TYPE_CHECKING:
     from convert.verify import Verdict

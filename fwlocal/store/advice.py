@@ -8,8 +8,8 @@ from __future__ import annotations
 import shlex
 
 from fwlocal.files import sized
-from fwlocal.manifest import Manifest
 from fwlocal.registry import ModelSpec
+from fwlocal.store.manifest import Manifest
 
 
 def published_level(spec: ModelSpec, level: str) -> str:

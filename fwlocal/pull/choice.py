@@ -15,8 +15,8 @@ from fwlocal.hub.listing import by_level, model_of, name_of, weight_bytes, whole
 from fwlocal.hub.remote_file import HubFile
 from fwlocal.hub.repository import Snapshot
 from fwlocal.levels import best_that_fits, estimated_sizes, level_in, needed_bytes
+from fwlocal.pull.roads import Convert, Download, FromPackage, Present, Road
 from fwlocal.registry import ModelSpec, Registry
-from fwlocal.roads import Convert, Download, FromPackage, Present, Road
 from fwlocal.store import Store, StoredModel
 
 BYTES_PER_WEIGHT = {"fp32": 4, "fp16": 2, "bf16": 2, "float32": 4, "float16": 2, "bfloat16": 2}

@@ -14,8 +14,8 @@ from fwlocal.errors import ModelNotFound, UsageError
 from fwlocal.files import store_error, sync_folder
 from fwlocal.locks import held
 from fwlocal.registry import Registry
-from fwlocal.shelf import beside
 from fwlocal.store import Store, StoredModel, Unfinished, looks_like_path
+from fwlocal.store.shelf import beside
 
 
 @dataclass(frozen=True)

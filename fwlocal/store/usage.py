@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fwlocal.errors import StoreError
 from fwlocal.locks import held
-from fwlocal.manifest import now, read_manifest, write_manifest
+from fwlocal.store.manifest import now, read_manifest, write_manifest
 
 _HOUR = len("2024-01-31T12")
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fwlocal.manifest import (
+from fwlocal.store.manifest import (
     ROADS,
     Manifest,
     ManifestFile,

@@ -16,8 +16,8 @@ from typing import Any
 from fwlocal.errors import NetworkError, UsageError
 from fwlocal.files import write_atomically
 from fwlocal.hub.repository import Snapshot, fetch_small
-from fwlocal.manifest import now
 from fwlocal.registry import ModelSpec
+from fwlocal.store.manifest import now
 
 RECORD = "licences.json"
 MAX_LICENCE_BYTES = 1 << 20

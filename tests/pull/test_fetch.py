@@ -15,9 +15,9 @@ from huggingface_hub import hf_hub_download
 from fwlocal.errors import DoesNotFit, FwlocalError, NetworkError, StoreError
 from fwlocal.hub.listing import by_level
 from fwlocal.hub.repository import Snapshot, snapshot
-from fwlocal.manifest import read_manifest
-from fwlocal.pull import Progress, fetch
-from fwlocal.roads import Download
+from fwlocal.pull.fetch import Progress, fetch
+from fwlocal.pull.roads import Download
+from fwlocal.store.manifest import read_manifest
 from tests.hub_server import Fault, HubServer
 
 REPO = "owner/Whale-GGUF"

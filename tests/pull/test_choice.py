@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from fwlocal.choice import Choice, choose, understand
 from fwlocal.errors import DoesNotFit, FwlocalError, ModelNotFound, NetworkError, UsageError
 from fwlocal.hub.remote_file import HubFile
 from fwlocal.hub.repository import Snapshot
 from fwlocal.loader import Library
-from fwlocal.manifest import Manifest, ManifestFile, write_manifest
-from fwlocal.roads import Convert, Download, FromPackage, Present, as_data, describe
+from fwlocal.pull.choice import Choice, choose, understand
+from fwlocal.pull.roads import Convert, Download, FromPackage, Present, as_data, describe
+from fwlocal.store.manifest import Manifest, ManifestFile, write_manifest
 from tests.tiny_llama import write_gguf
 
 GB = 10**9
