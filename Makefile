@@ -3,6 +3,7 @@
 # make check  format, lint, types, tests: what CI runs
 # make compare  the engine beside llama.cpp's own tools (builds them once, 6 minutes on 2 cores)
 # make compare-convert  the converter beside llama.cpp's (also installs torch for the latter)
+# make compare-hub  downloads and streamed conversions against a Hub on loopback, cut and killed
 # make pictures  draw the README's pictures anew
 #
 # BACKEND=cpu|cuda|metal|vulkan|hip overrides what is found here.
@@ -33,7 +34,7 @@ BUILD_ARGS := -DGGML_RPC=ON -DLLAVA_BUILD=OFF $(CMAKE_ARGS_$(BACKEND))
 BUILT := $(VENV)/.$(LLAMA_CPP_PYTHON)-$(BACKEND)
 INSTALLED := $(VENV)/.fwlocal
 
-.PHONY: chat test check compare compare-convert pictures clean
+.PHONY: chat test check compare compare-convert compare-hub pictures clean
 
 chat: $(INSTALLED)
 	@$(VENV)/bin/fwlocal chat
@@ -56,6 +57,9 @@ compare-convert: $(INSTALLED)
 	tests/upstream_converter.sh .tools
 	$(VENV)/bin/python -m tests.compare_convert .tools/bin .tools/python/bin/python \
 	  .tools/source/vendor/llama.cpp/convert_hf_to_gguf.py
+
+compare-hub: $(INSTALLED)
+	$(VENV)/bin/python -m tests.compare_hub
 
 pictures: $(INSTALLED)
 	$(VENV)/bin/python -m tests.draw_pictures tests/pictures

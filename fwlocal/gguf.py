@@ -243,7 +243,7 @@ class _HeaderReader:
         if magic == b"vers":
             raise BadModelFile(
                 f"{self.path}: only a Git-LFS pointer, not the model; fetch it with `git lfs pull` "
-                "or `hf download`"
+                "or `fwlocal pull`"
             )
         if magic != MAGIC:
             raise BadModelFile(

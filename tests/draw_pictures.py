@@ -94,6 +94,10 @@ def main() -> None:
         convert = "fwlocal convert ./MyLlama --quant Q4_K_M,Q8_0"
         program = f"{convert} --dry-run; {convert}; fwlocal verify MyLlama-Q4_K_M.gguf"
         draw(screen(program, 24), "fwlocal convert", folder / "convert.svg")
+        os.environ |= {"FWLOCAL_HOME": "models", "HF_HUB_OFFLINE": "1"}
+        roads = "fwlocal pull freewilly2 --quant Q4_K_M,IQ4_XS --dry-run"
+        program = f"{roads}; fwlocal pull smollm2-135m; fwlocal import MyLlama-Q8_0.gguf"
+        draw(screen(f"{program}; fwlocal list", 24), "fwlocal pull", folder / "pull.svg")
 
 
 if __name__ == "__main__":

