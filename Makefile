@@ -34,7 +34,7 @@ BUILD_ARGS := -DGGML_RPC=ON -DLLAVA_BUILD=OFF $(CMAKE_ARGS_$(BACKEND))
 BUILT := $(VENV)/.$(LLAMA_CPP_PYTHON)-$(BACKEND)
 INSTALLED := $(VENV)/.fwlocal
 
-.PHONY: chat test check compare compare-convert compare-hub pictures clean
+.PHONY: chat test lint check compare compare-convert compare-hub pictures clean
 
 chat: $(INSTALLED)
 	@$(VENV)/bin/fwlocal chat
@@ -42,11 +42,12 @@ chat: $(INSTALLED)
 test: $(INSTALLED)
 	$(VENV)/bin/python -m pytest
 
-check: $(INSTALLED)
+lint: $(INSTALLED)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/python -m pytest
+
+check: lint test
 
 compare: $(INSTALLED)
 	tests/llamacpp_tools.sh .tools

@@ -62,11 +62,12 @@ def headers_for(url: str, endpoint: str) -> dict[str, str]:
 def get_range(
     url: str, headers: dict[str, str], first: int, last: int
 ) -> Iterator[httpx2.Response]:
-    """The open answer to a request for the bytes ``first`` to ``last`` of ``url``."""
+    """The open answer to a request for the bytes ``first`` to ``last`` of ``url``. Where that leads
+    to another host, httpx2 leaves the token behind."""
     wanted = {**headers, "Range": f"bytes={first}-{last}"}
     timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
     with get_session().stream(
-        "GET", url, headers=wanted, timeout=timeout, follow_redirects=False
+        "GET", url, headers=wanted, timeout=timeout, follow_redirects=True
     ) as response:
         yield response
 

@@ -127,7 +127,7 @@ def test_a_repository_is_asked_for_what_is_not_here(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "parts"),
     [
-        (NetworkError("a/b: no answer"), ("a/b: not whole on this disk", "Hub: no answer; or")),
+        (NetworkError("a/b: no answer"), ("a/b: not whole on this disk", "Hub: no answer")),
         (ModelNotFound("a/b: no such repository"), ("a/b: no such folder", "no such repository")),
     ],
 )

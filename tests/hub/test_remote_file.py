@@ -6,6 +6,7 @@ import random
 import time
 
 import pytest
+from huggingface_hub import get_hf_file_metadata, hf_hub_url
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -75,6 +76,13 @@ def test_a_stall_is_not_waited_for(hub: HubServer, file: RemoteFile) -> None:
 def test_a_link_that_expires_is_found_anew(hub: HubServer, file: RemoteFile) -> None:
     assert read(file, 0, 10) == CONTENT[:10]
     hub.expire_links()
+    assert read(file, 10, 10) == CONTENT[10:20]
+
+
+def test_a_cdn_that_sends_us_on(hub: HubServer, file: RemoteFile) -> None:
+    url = hf_hub_url(REPO, NAME, revision=file.commit, endpoint=hub.endpoint)
+    link = get_hf_file_metadata(url, endpoint=hub.endpoint).location
+    hub.plan(Fault(path=NAME, where="cdn", status=302, headers={"Location": link}))
     assert read(file, 10, 10) == CONTENT[10:20]
 
 
