@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import threading
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from convert.sources.source_file import SourceFile
+from convert.sources.source_file import SourceFile, WrongBytes
 from convert.sources.tensors import StoredRange
 from fwlocal.errors import BadCheckpoint
 
@@ -51,7 +52,8 @@ class Integrity:
             self._moved.notify()
 
     def result(self) -> tuple[str, ...]:
-        """The SHA-256 of each file. Raises BadCheckpoint naming a damaged entry."""
+        """The SHA-256 of each file. Raises BadCheckpoint naming a damaged entry, WrongBytes for a
+        file that is not what it is known to be."""
         self.advance(math.inf)
         while self._thread.is_alive():
             self._thread.join(0.2)  # so that Ctrl-C is heard
@@ -79,10 +81,20 @@ class Integrity:
 
     def _of(self, file: SourceFile, checksums: Mapping[Path, Sequence[StoredRange]]) -> str:
         if file.sha256 is None:
-            return self._hash(file.path, checksums.get(file.path, ()))
+            return self._confirmed(file, self._hash(file.path, checksums.get(file.path, ())))
         with self._moved:
             self.hashed_bytes += file.size_bytes  # it has its place in the source's order
         return file.sha256
+
+    def _confirmed(self, file: SourceFile, found: str) -> str:
+        expected = file.expected_sha256
+        if expected is None or expected == found or self._stop.is_set():  # then part of it was read
+            return found
+        raise WrongBytes(
+            f"{file.path}: is damaged (sha256 {found[:12]}…, not {expected[:12]}…); remove "
+            f"{os.path.realpath(file.path)}, and the same command with the repository's name "
+            "(owner/name) fetches it again"
+        )
 
     def _hash(self, path: Path, ranges: Sequence[StoredRange]) -> str:
         digest = hashlib.sha256()

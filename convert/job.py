@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from convert.sources.delta import DeltaSource
 from convert.sources.remote import WINDOW_BYTES
 from convert.sources.tensors import TensorSource
 from convert.tokens.tokenizer import read_tokenizer
-from fwlocal.errors import UsageError
+from fwlocal.errors import StoreError, UsageError
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,19 @@ def prepare(request: Request) -> Job:
         raise
 
 
+def nearest_folder(out: Path) -> Path:
+    """The folder that is there and in which ``out`` is, or would be made.
+
+    Raises StoreError for a file or a dangling link in its place.
+    """
+    there = next(
+        (p for p in (out, *out.absolute().parents) if os.path.lexists(p)), Path(out.anchor)
+    )
+    if not os.path.isdir(there):  # Path.is_dir raises where the user may not look
+        raise StoreError(f"{out}: cannot be written ({there} is no folder); choose another --out")
+    return there
+
+
 def _open_gguf(request: Request) -> Model:
     location = request.location
     if request.base is not None:
@@ -137,7 +151,7 @@ def _open_llama(request: Request) -> Model:
 
 def _locate_base(base: str | Location, folder: Path) -> Location:
     location = locate(base) if isinstance(base, str) else base
-    if location.folder.resolve() == folder.resolve():
+    if os.path.realpath(location.folder) == os.path.realpath(folder):
         raise UsageError(
             f"{location.folder}: is the delta itself; name the model that it was made from"
         )

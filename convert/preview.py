@@ -14,7 +14,7 @@ import numpy as np
 from rich import filesize
 
 from convert.display import duration
-from convert.job import Job
+from convert.job import Job, nearest_folder
 from convert.plan import PlannedLevel
 from convert.quantize import available_cores, build_tables, quantize_rows
 from convert.sources.tensors import row_bytes
@@ -25,8 +25,6 @@ _SAMPLE_ROWS, _SAMPLE_COLUMNS = 64, 4096
 
 def describe(job: Job) -> dict[str, Any]:
     """The plan as plain data."""
-    out = job.request.out
-    existing = next(path for path in (out, *out.resolve().parents) if path.exists())
     levels = [describe_level(job, level) for level in job.levels]
     return {
         "source_files": [str(file.path) for file in job.model.source.files],
@@ -35,7 +33,7 @@ def describe(job: Job) -> dict[str, Any]:
         "tensors": len(job.model.tensors),
         "levels": levels,
         "disk_needed_bytes": sum(level["file_size_bytes"] for level in levels),
-        "disk_free_bytes": shutil.disk_usage(existing).free,
+        "disk_free_bytes": shutil.disk_usage(nearest_folder(job.request.out)).free,
         "estimated_s": round(estimated_s(job), 1),
     }
 

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from convert.checked import Checked
 from convert.integrity import Integrity
-from convert.job import Job
+from convert.job import Job, nearest_folder
 from convert.pipeline import Options, Progress, run
 from convert.plan import PlannedFile
 from convert.quantize import available_cores
@@ -58,12 +59,11 @@ def run_job(
 
 def check(job: Job) -> None:
     """Raise what a run would raise before it writes anything: UsageError for a file in the way,
-    DoesNotFit for too small a disk."""
+    StoreError for one in the folder's place, DoesNotFit for too small a disk."""
     recorded = _recorded(job)
     missing = [file for file in job.files if file.path not in recorded]
     headers = {file.path: header_bytes(file, len(job.model.source.files)) for file in missing}
-    out = job.request.out
-    _check_disk(missing, headers, next(p for p in (out, *out.resolve().parents) if p.exists()))
+    _check_disk(missing, headers, nearest_folder(job.request.out))
 
 
 def _present(job: Job) -> list[PlannedFile]:
@@ -118,12 +118,6 @@ def _write(
     request.out.mkdir(parents=True, exist_ok=True)
     stamps = _stamps(source.files)
     integrity = Integrity(source.files, source.checksums)
-
-    def progress(now: Progress) -> None:
-        integrity.check()
-        integrity.advance(now.done_bytes)
-        on_progress(now)
-
     try:
         headers = {file.path: header_bytes(file, len(source.files)) for file in missing}
         _check_disk(missing, headers, request.out)
@@ -131,13 +125,22 @@ def _write(
             if job.fetch_bytes:
                 notify(f"reading {job.fetch_bytes / 1e9:.2f} GB from the Hub, none of it is stored")
             _tell_start(files, notify)
-            _tell_left_over(files, notify)
+            checked = Checked(job.model, files)
+
+            def progress(now: Progress) -> None:
+                integrity.check()
+                integrity.advance(now.done_bytes)
+                checked.note()
+                on_progress(now)
+
             run(job.model, files, _options(job), progress)
             hashes = integrity.result()
             if _stamps(source.files) != stamps:
                 raise StoreError("the source has changed meanwhile; run the command again")
             for file in files:
                 file.commit(hashes)
+            for line in checked.lines():  # before the files have their names: it is told for sure
+                notify(line)
             for file in reversed(files):  # the first part of a split model comes last
                 file.publish()
     finally:
@@ -181,6 +184,7 @@ def _tell_start(files: Sequence[OutputFile], notify: Notify) -> None:
         elif file.done:
             total = len(file.plan.tensors)
             notify(f"{file.plan.path.name}: going on after {len(file.done)} of {total} tensors")
+    _tell_left_over(files, notify)
 
 
 def _tell_left_over(files: Sequence[OutputFile], notify: Notify) -> None:

@@ -1,8 +1,9 @@
 """One GGUF file, written tensor by tensor and resumable: nobody ever sees half of it.
 
 While it grows it is ``.NAME.partial`` beside its final name, with a journal of the tensors that are
-whole and their SHA-256. A run that finds both goes on with what the journal names and the hashes
-confirm, whatever ended the run before. Only a whole, checked and synced file gets its name.
+whole and their SHA-256, and of the remote files that were checked as a whole. A run that finds both
+goes on with what the journal names and the hashes confirm, whatever ended the run before. Only a
+whole, checked and synced file gets its name.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class OutputFile:
         self.plan = plan
         self.done: dict[str, str] = {}  # tensor -> SHA-256
         self.began_anew = False
+        self.checked: set[str] = set()  # remote files that passed whole when this was made of them
         self._header = header
         path = plan.path
         self._partial = self.partial_path(plan)
@@ -61,6 +63,7 @@ class OutputFile:
             self._file = self._partial.open("r+b" if finished else "x+b", buffering=0)
             stack.callback(self._file.close)
             self.done = dict(self._confirmed(finished))
+            self.checked = _checked_files(finished)
             stack.pop_all()
 
     @staticmethod
@@ -78,12 +81,18 @@ class OutputFile:
             ) from error
 
     def _earlier(self, identity: str) -> list[dict[str, Any]]:
-        """What an earlier run of the same identity journalled; of any other, nothing is kept."""
+        """What an earlier run of the same identity journalled; of any other, nothing is kept.
+
+        A download of this file grows at the same place. Its note goes first: the downloader must
+        not take what is written here for its own.
+        """
+        path = self.plan.path
+        path.with_name(f".{path.name}.download").unlink(missing_ok=True)
         first, *finished = [*_read_journal(self._journal_path)] or [{}]
         usable = self._partial.is_file() and not self._partial.is_symlink()
         if usable and finished and first.get("identity") == identity:
             return finished
-        self.began_anew = self._partial.exists() and first.get("identity") != identity
+        self.began_anew = self._partial.exists() and first.get("identity", identity) != identity
         self._partial.unlink(missing_ok=True)
         return []
 
@@ -125,6 +134,12 @@ class OutputFile:
             self.done[name] = self._hashes.pop(name).hexdigest()
             self._journal.write(json.dumps({"tensor": name, "sha256": self.done[name]}) + "\n")
             self._journal.flush()
+
+    def note_checked(self, source_file: str, is_checked: bool) -> None:
+        """Whether a remote file passed whole while all that is here of it was made."""
+        (self.checked.add if is_checked else self.checked.discard)(source_file)
+        self._journal.write(json.dumps({"source": source_file, "checked": is_checked}) + "\n")
+        self._journal.flush()
 
     def _write_at(self, offset: int, view: memoryview) -> None:
         self._file.seek(offset)
@@ -233,6 +248,12 @@ def recorded_sources(plan: PlannedFile, n_source_files: int) -> tuple[str, ...] 
             return sources if file.read(len(expected)) == expected else None
     except (BadModelFile, OSError, KeyError, TypeError, ValueError):
         return None
+
+
+def _checked_files(lines: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The source files whose last line says that they were checked."""
+    told = {str(line["source"]): line.get("checked") is True for line in lines if "source" in line}
+    return {name for name, is_checked in told.items() if is_checked}
 
 
 def _read_journal(path: Path) -> Iterator[dict[str, Any]]:

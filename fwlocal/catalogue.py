@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fwlocal.registry import ModelSpec, Registry
 from fwlocal.store import Store
+from fwlocal.tables import Column, Table
 
-if TYPE_CHECKING:
-    from rich.table import Table
+COLUMNS = (
+    Column("MODEL"),
+    Column("SIZE", right=True, left_out=4),
+    Column("CONTEXT", right=True, left_out=1),
+    Column("LEVELS, GB", folds=True, left_out=2),
+    Column("LICENCE", folds=True, left_out=3),
+    Column("ON DISK", folds=True),
+)
 
 
 def describe(registry: Registry, store: Store) -> list[dict[str, Any]]:
@@ -41,23 +48,19 @@ def _describe(spec: ModelSpec, store: Store) -> dict[str, Any]:
 
 def table(registry: Registry, store: Store) -> Table:
     """The same for people."""
-    from rich.table import Table
-    from rich.text import Text
+    return Table(COLUMNS, [_cells(spec, store) for spec in registry.models.values()])
 
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("MODEL", "SIZE", "CONTEXT", "LEVELS, GB", "LICENCE", "ON DISK"):
-        grid.add_column(heading, overflow="fold", no_wrap=heading in ("MODEL", "SIZE"))
-    for spec in registry.models.values():
-        non_commercial = ", non-commercial" if spec.licence.non_commercial else ""
-        cells = (
-            spec.parameters,
-            str(spec.context_length),
-            _levels(spec),
-            spec.licence.name + non_commercial,
-            ", ".join(m.level for m in store.levels(spec)) or "-",
-        )
-        grid.add_row(Text(spec.name, style="bold"), *map(Text, cells))
-    return grid
+
+def _cells(spec: ModelSpec, store: Store) -> tuple[str, ...]:
+    non_commercial = ", non-commercial" if spec.licence.non_commercial else ""
+    return (
+        spec.name,
+        spec.parameters,
+        str(spec.context_length),
+        _levels(spec),
+        spec.licence.name + non_commercial,
+        ", ".join(m.level for m in store.levels(spec)) or "-",
+    )
 
 
 def _levels(spec: ModelSpec) -> str:

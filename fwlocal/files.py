@@ -52,6 +52,11 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     sync_folder(path.parent)
 
 
+def partial_path(target: Path) -> Path:
+    """Where a file grows until it is whole and gets its name."""
+    return target.with_name(f".{target.name}.partial")
+
+
 def place(source: Path, target: Path, *, copy: bool = False) -> None:
     """Make ``target`` a second name of the bytes at ``source`` (a hard link), or, where the disk
     allows none or a ``copy`` is asked for, a copy of them, synced.

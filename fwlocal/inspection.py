@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from fwlocal.gguf import GGUFArray, GGUFHeader, Value
+from fwlocal.splits import parts_of
 from fwlocal.terminal import inert
 
 SHOWN_ITEMS, SHOWN_CHARACTERS, SHOWN_IN_ARRAYS = 6, 100, 24
@@ -16,8 +18,9 @@ SHOWN_ITEMS, SHOWN_CHARACTERS, SHOWN_IN_ARRAYS = 6, 100, 24
 def describe(header: GGUFHeader) -> dict[str, Any]:
     """The header as plain data, for ``--json``; long arrays by their length alone."""
     return {
-        "file": str(header.path),
-        "file_size_bytes": header.file_size_bytes,
+        "path": str(header.path),
+        "files": [str(path) for path in _files(header)],
+        "size_bytes": header.file_size_bytes,
         "gguf_version": header.version,
         "bits_per_weight": round(bits_per_weight(header), 3),
         "types": _types(header),
@@ -34,10 +37,19 @@ def describe(header: GGUFHeader) -> dict[str, Any]:
     }
 
 
+def _files(header: GGUFHeader) -> list[Path]:
+    """The file, or all parts of a split one."""
+    return parts_of(header.path) if header.number("split.count") else [header.path]
+
+
 def bits_per_weight(header: GGUFHeader) -> float:
     """Over all tensors, as llama-quantize counts; 0 for a file without any."""
-    elements = sum(math.prod(tensor.shape) for tensor in header.tensors)
+    elements = _n_weights(header)
     return 8 * header.weights_bytes / elements if elements else 0.0
+
+
+def _n_weights(header: GGUFHeader) -> int:
+    return sum(math.prod(tensor.shape) for tensor in header.tensors)
 
 
 def _types(header: GGUFHeader) -> dict[str, dict[str, int]]:
@@ -58,26 +70,45 @@ def _plain(value: Value) -> Any:
     return f"{len(value)} strings" if len(value) > 4096 else list(value)
 
 
-def text(header: GGUFHeader, facts: Mapping[str, str]) -> str:
-    """The same for people, one fact a line, nothing in it able to drive a terminal; ``facts`` are
-    what is known of the file besides."""
+def in_words(header: GGUFHeader) -> dict[str, str]:
+    """What matters most of it, by label, for people."""
     from rich import filesize
 
-    lines = [
-        f"{header.path}: GGUF {header.version}, {filesize.decimal(header.file_size_bytes)}, "
-        f"{len(header.tensors)} tensors, {bits_per_weight(header):.2f} bits per weight",
-        "",
-        *(
-            f"{name:8} {share['tensors']:5} tensors {filesize.decimal(share['size_bytes']):>10}"
-            for name, share in _types(header).items()
-        ),
-        "",
+    size = filesize.decimal(header.file_size_bytes)
+    split = f" in {len(files)} files" if len(files := _files(header)) > 1 else ""
+    context = header.number("{arch}.context_length")
+    return {
+        "path": str(header.path),
+        "size": f"{size}{split}, {bits_per_weight(header):.2f} bits per weight",
+        "architecture": header.text("general.architecture") or "not known",
+        "weights": f"{_counted(_n_weights(header))} in {len(header.tensors)} tensors",
+        "context": f"{context} tokens" if context else "not known",
+    }
+
+
+def _counted(number: int) -> str:
+    """``6.74 billion``, ``135 million``, ``512``."""
+    for word, scale in (("billion", 1e9), ("million", 1e6)):
+        if number >= scale:
+            return f"{number / scale:.3g} {word}"
+    return str(number)
+
+
+def text(header: GGUFHeader, facts: Mapping[str, str], *, with_metadata: bool) -> str:
+    """All of it for people, one fact a line, nothing in it able to drive a terminal: ``facts``, the
+    types of tensors, and GGUF's own keys if they are asked for."""
+    from rich import filesize
+
+    label = max(map(len, facts), default=0)
+    lines = [f"{name:{label}}  {_cut(fact, 300)}" for name, fact in facts.items()]
+    lines += ["", "tensors by type"]
+    lines += [
+        f"  {name:8} {share['tensors']:5} tensors {filesize.decimal(share['size_bytes']):>10}"
+        for name, share in _types(header).items()
     ]
-    if facts:
-        label = max(map(len, facts))
-        lines += [*(f"{name:{label}}  {_cut(fact, 300)}" for name, fact in facts.items()), ""]
-    width = max((len(key) for key in header.metadata), default=0)
-    lines += [f"{key:{width}}  {_short(value)}" for key, value in header.metadata.items()]
+    if with_metadata:
+        width = max((len(key) for key in header.metadata), default=0)
+        lines += ["", *(f"{key:{width}}  {_short(v)}" for key, v in header.metadata.items())]
     return "".join(f"{inert(line)}\n" for line in lines)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from fwlocal.completion import any_model
+from fwlocal.completion import any_model, format_name
 from fwlocal.errors import BadGrammar, UsageError
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ prompt_options = _stack(
     click.option(
         "--prompt-format",
         metavar="NAME",
+        shell_complete=format_name,
         help="freewilly2, freewilly1, chatml, or gguf (the template in the file).",
     ),
 )

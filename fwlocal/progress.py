@@ -61,6 +61,7 @@ class TransferBar:
     def __init__(self) -> None:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
+        self._name = ""
         self._said = time.monotonic()
         self._start: tuple[float, int] | None = None
 

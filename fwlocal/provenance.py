@@ -18,21 +18,22 @@ _SOURCE, _REVISION, _BASE = "fwlocal.source", "fwlocal.source.revision", "fwloca
 
 
 def describe(file: ModelFile, header: GGUFHeader, manifest: Manifest | None) -> dict[str, Any]:
-    """As plain data, for ``--json``: "" for what is not known."""
-    return {
-        "name": file.name,
-        "level": file.level or "",
+    """As plain data, for ``--json``: None for what is not known."""
+    facts: dict[str, Any] = {
+        "model": file.name,
+        "level": file.level,
         "licence": _licence(file.spec, header, manifest),
-        "non_commercial": bool(file.spec and file.spec.licence.non_commercial),
         "prompt_format": _prompt_format(file, header),
         "road": manifest.road if manifest else "convert" if _made_here(header) else "",
-        "source": manifest.source if manifest else header.text(_SOURCE) or "",
-        "revision": manifest.revision if manifest else header.text(_REVISION) or "",
-        "base": header.text(_BASE) or "",
+        "source": manifest.source if manifest else header.text(_SOURCE),
+        "revision": manifest.revision if manifest else header.text(_REVISION),
+        "base": header.text(_BASE),
         "added": manifest.added if manifest else "",
         "last_used": manifest.last_used if manifest else "",
-        "sha256": file.sha256 or "",
+        "sha256": file.sha256,
     }
+    known = {key: value or None for key, value in facts.items()}
+    return {**known, "non_commercial": bool(file.spec and file.spec.licence.non_commercial)}
 
 
 def _licence(spec: ModelSpec | None, header: GGUFHeader, manifest: Manifest | None) -> str:
@@ -57,7 +58,7 @@ def in_words(facts: dict[str, Any]) -> dict[str, str]:
 
 
 def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    model = f"{facts['name']}:{facts['level']}" if facts["level"] else facts["name"]
+    model = f"{facts['model']}:{facts['level']}" if facts["level"] else facts["model"]
     yield "model", model
     note = " (non-commercial use only)" if facts["non_commercial"] else ""
     yield "licence", f"{facts['licence'] or 'not known'}{note}"

@@ -13,11 +13,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 LAYERS = (
-    ("errors", "levels", "splits"),
+    ("bash_completion", "errors", "levels", "splits"),
     ("pieces", "interrupts", "progress", "terminal", "prompts", "gguf", "hardware", "files"),
     ("registry", "locks"),
     ("answer", "chat_template", "encoding", "inspection", "llama", "offload", "sampling"),
-    ("soundness", "whole"),
+    ("soundness", "tables", "whole"),
     ("store",),
     ("hub", "kv_cache", "formats", "library"),
     ("engine", "pull"),

@@ -22,7 +22,7 @@ from convert.sources.location import Location, as_text, locate
 from convert.sources.remote import WINDOW_BYTES, Feed
 from convert.sources.safetensors_file import SafetensorsFile
 from convert.sources.source_file import Bytes, SourceFile
-from convert.sources.tensors import FileSource, SourceTensor, StoredRange
+from convert.sources.tensors import Extent, FileSource, SourceTensor, StoredRange
 from convert.sources.torch_file import TorchFile
 from fwlocal.errors import BadCheckpoint
 
@@ -63,10 +63,14 @@ class Shards:
         """``count`` rows of the tensor from ``first``."""
         return self._source_of[name].read_rows(name, first, count)
 
+    def extents(self, name: str) -> tuple[Extent, ...]:
+        """Where the tensor is."""
+        return (self._source_of[name].extent(name),)
+
     def expect(self, names: Sequence[str]) -> None:
         """These tensors will be read, in this order."""
         if self._feed is not None:
-            extents = [self._source_of[name].extent(name) for name in names]
+            extents = [extent for name in names for extent in self.extents(name)]
             self._feed.expect(extents, self.checksums)
 
     def has_room(self, name: str, end_row: int) -> bool:

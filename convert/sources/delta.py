@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.sources.source_file import Bytes
-from convert.sources.tensors import FLOATS, SourceTensor, TensorSource
+from convert.sources.tensors import FLOATS, Extent, SourceTensor, TensorSource
 from fwlocal.errors import BadCheckpoint
 
 Floats = npt.NDArray[Any]
@@ -46,6 +46,11 @@ class DeltaSource:
             return delta
         base = self._base.read_rows(name, first, count)
         return add(base, self._base.tensors[name].dtype, delta, dtype)
+
+    def extents(self, name: str) -> tuple[Extent, ...]:
+        """Where the tensor is, in the delta and in the base."""
+        base = self._base.extents(name) if name in self._base.tensors else ()
+        return (*self._delta.extents(name), *base)
 
     def expect(self, names: Sequence[str]) -> None:
         """These tensors will be read, in this order: of both, side by side."""

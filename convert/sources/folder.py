@@ -103,10 +103,10 @@ class RemoteFolder:
 
     def open(self, name: str) -> SourceFile:
         """A file of weights: the one on this disk, if it is as long as the Hub's."""
-        path = self._folder / name
+        path, remote = self._folder / name, self._repository.open(name)
         if path.is_file() and path.stat().st_size == self._sizes[name]:
-            return WeightFile(path)
-        return RemoteWeightFile(self._repository.open(name), self._feed)
+            return WeightFile(path, remote.sha256)
+        return RemoteWeightFile(remote, self._feed)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Asks the Hub only for what is not whole on this disk.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -39,12 +40,18 @@ class Location:
             return self.repo.split("/")[-1]
         if self.weights is not None and self.is_gguf:
             return as_text(self.weights.stem)
-        return as_text(self.folder.resolve().name)
+        return as_text(real(self.folder).name)
 
     @property
     def is_gguf(self) -> bool:
         """Whether the source is a GGUF rather than a checkpoint."""
         return self.weights is not None and self.weights.suffix.lower() == ".gguf"
+
+
+def real(path: Path) -> Path:
+    """The path without links. A loop of them stays as it is: before Python 3.13, ``Path.resolve``
+    raises RuntimeError there."""
+    return Path(os.path.realpath(path))
 
 
 def as_text(name: str) -> str:
@@ -81,17 +88,24 @@ def locate(source: str, revision: str | None = None, ask: Ask = HubRepository.as
     match = _REPOSITORY.fullmatch(source)
     if match and not source.startswith("."):
         repo, wanted = match[1], revision or match[2]
-        return _cached(repo, wanted) or _remote(repo, wanted, ask)
+        return locate_repository(repo, wanted, ask)
     raise UsageError(
         f"{source}: no such folder or file; name a checkpoint's folder, a .gguf, or owner/repo"
     )
+
+
+def locate_repository(
+    repo: str, revision: str | None = None, ask: Ask = HubRepository.ask
+) -> Location:
+    """``owner/repo`` alone: in Hugging Face's cache if it is whole there, else on the Hub."""
+    return _cached(repo, revision) or _remote(repo, revision, ask)
 
 
 def _snapshot_in(folder: Path) -> Path:
     """The folder itself; of a repository in Hugging Face's cache (``models--owner--name``), the
     snapshot that its main branch means, else the only one."""
     snapshots = folder / "snapshots"
-    if not (folder.resolve().name.startswith("models--") and snapshots.is_dir()):
+    if not (real(folder).name.startswith("models--") and snapshots.is_dir()):
         return folder
     try:
         commit = (folder / "refs" / "main").read_text(encoding="utf-8").strip()
@@ -149,7 +163,7 @@ def _reason(error: Exception, repo: str) -> str:
 
 def _hub_origin(folder: Path) -> tuple[str | None, str | None]:
     """Repository and commit, as Hugging Face's cache or ``hf download --local-dir`` note them."""
-    parts = folder.resolve().parts
+    parts = real(folder).parts
     if len(parts) > 3 and parts[-2] == "snapshots" and parts[-3].startswith("models--"):
         return parts[-3].removeprefix("models--").replace("--", "/", 1), parts[-1]
     note = folder / ".cache" / "huggingface" / "download" / "config.json.metadata"

@@ -39,6 +39,7 @@ class RemoteWeightFile:
     until its tensors are expected."""
 
     is_remote = True
+    expected_sha256: str | None = None  # it is checked as it comes
 
     def __init__(self, remote: RemoteFile, feed: Feed) -> None:
         """One without a hash of the Hub's is small, and is read at once. Raises NetworkError."""
@@ -46,6 +47,8 @@ class RemoteWeightFile:
         self.path = Path(remote.repo) / remote.name
         self.size_bytes = remote.size_bytes
         self.fetched_bytes = 0
+        self.has_passed = False  # as a whole, since tensors are expected: its SHA-256 was checked
+        self.was_read_aside = False  # past the stream, where nothing is checked
         self._counting = threading.Lock()
         self._kept: dict[int, Bytes] = {}
         self.sha256 = remote.sha256
@@ -109,6 +112,7 @@ class RemoteWeightFile:
             buffer[:] = kept
         else:
             self._fetch(buffer, offset)
+            self.was_read_aside |= self._feed.is_open
 
     def lies_at(self, path: Path) -> bool:
         """It is on no disk."""
@@ -193,6 +197,8 @@ class Feed:
         self._stops = [stop for run in self._runs for stop in run.stops()]
         self._index = self._position = self._n_done = 0
         self._done = set()
+        for run in self._runs:
+            _remote(run.file).has_passed = False
         if self._runs:
             spans = [span for run in self._runs for span in self._spans(run)]
             self._stream = self._open_stream(spans, self._window)
@@ -268,11 +274,14 @@ class Feed:
         """The next bytes, which lie in one run."""
         run = self._runs[self._index]
         stream.read_into(view)
-        _remote(run.file).count(len(view))
+        file = _remote(run.file)
+        file.count(len(view))
         for check in self._checks[self._index]:
             check.update(run.begin + self._position - run.start, view)
         self._position += len(view)
-        self._index += self._position == run.stop
+        if self._position == run.stop:
+            file.has_passed = run.is_whole
+            self._index += 1
 
 
 def _remote(file: SourceFile) -> RemoteWeightFile:

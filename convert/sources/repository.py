@@ -103,7 +103,10 @@ class HubRepository:
         UsageError."""
         from fwlocal.hub.repository import snapshot
 
-        return cls(snapshot(repo, revision or "main"))
+        found = snapshot(repo, revision or "main")
+        if found.reason is not None:  # only a part of it, which is on this disk, is known
+            raise found.reason
+        return cls(found)
 
     @property
     def repo(self) -> str:

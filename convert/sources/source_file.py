@@ -37,6 +37,10 @@ class SourceFile(Protocol):
         """Of the whole file, where that is known without reading it."""
 
     @property
+    def expected_sha256(self) -> str | None:
+        """What a file on this disk must have, where the Hub or Hugging Face's cache tells."""
+
+    @property
     def is_remote(self) -> bool:
         """Whether its bytes come over the network."""
 
@@ -64,4 +68,4 @@ class SourceFile(Protocol):
 
 
 class WrongBytes(BadCheckpoint):
-    """What was received is not the file; nothing that was made of it may stay."""
+    """What was read is not the file; nothing that was made of it may stay."""

@@ -20,6 +20,8 @@ BLOCKS = {name: (block, size) for name, block, size in GGML_TYPES.values()}
 FLOATS = ("F32", "F16", "BF16")
 
 # The GGUF keys, arrays of hex strings, with the SHA-256 of every tensor and of every source file.
+# Of a remote file that is the Hub's name of its content: it says what the source is. Whether all of
+# it was held against that hash is told when the conversion ends (``convert.checked``).
 TENSOR_HASHES, SOURCE_HASHES = "fwlocal.tensor.sha256", "fwlocal.source.sha256"
 # A digest of the tensors' names, types and shapes: tools that make another file of one with hashes
 # copy these, too, and the hashes are then not of the file they are in.
@@ -126,6 +128,9 @@ class TensorSource(Tensors, Protocol):
     is safe (``done``), so that bytes from the network come early, and few are lost when the
     process is killed.
     """
+
+    def extents(self, name: str) -> tuple[Extent, ...]:
+        """Where a tensor is: in one file, or in a base's and its delta's."""
 
     def expect(self, names: Sequence[str]) -> None:
         """These tensors will be read, whole, in this order, their rows in order, too."""

@@ -6,6 +6,8 @@ pages would count as memory.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from convert.sources.source_file import Bytes, SourceFile
 from convert.sources.tensors import Extent, SourceTensor, StoredRange, row_bytes
 from fwlocal.errors import BadCheckpoint
 
+_SHA256 = re.compile("[0-9a-f]{64}")
 _POINTER = b"version https://git-lfs"
 
 
@@ -25,8 +28,10 @@ class WeightFile:
     is_remote = False
     fetched_bytes = 0
 
-    def __init__(self, path: Path) -> None:
-        """Raises BadCheckpoint for what is no file, or only a Git-LFS pointer to one."""
+    def __init__(self, path: Path, expected_sha256: str | None = None) -> None:
+        """``expected_sha256`` is the Hub's; without one a blob of Hugging Face's cache, which is
+        called by its hash, tells. Raises BadCheckpoint for what is no file, or only a Git-LFS
+        pointer to one."""
         self.path = path
         if path.exists() and not path.is_file():
             raise BadCheckpoint(f"{path}: is no regular file; put the weights themselves there")
@@ -35,6 +40,7 @@ class WeightFile:
             self.size_bytes = self._file.seek(0, 2)
         except OSError as error:
             raise BadCheckpoint(f"{path}: cannot be read: {error.strerror or error}") from error
+        self.expected_sha256 = expected_sha256 or _blob_sha256(path)
         if bytes(self.read(0, min(self.size_bytes, len(_POINTER)), "its start")) == _POINTER:
             self.close()
             raise BadCheckpoint(
@@ -47,7 +53,7 @@ class WeightFile:
         """Its whole path, size and time."""
         try:
             stat = self.path.stat()
-            return (str(self.path.resolve()), stat.st_size, stat.st_mtime_ns)
+            return (os.path.realpath(self.path), stat.st_size, stat.st_mtime_ns)
         except OSError as error:
             raise BadCheckpoint(
                 f"{self.path}: is gone ({error.strerror}); put it back, and the same command "
@@ -92,6 +98,13 @@ class WeightFile:
     def close(self) -> None:
         """Give the file back."""
         self._file.close()
+
+
+def _blob_sha256(path: Path) -> str | None:
+    """What a file's name in ``models--owner--name/blobs`` says of large files; the others have
+    git's hash, which is shorter."""
+    blob = Path(os.path.realpath(path))
+    return blob.name if blob.parent.name == "blobs" and _SHA256.fullmatch(blob.name) else None
 
 
 class PlainSource:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import logging
 import os
 import signal
 import sys
@@ -19,7 +20,7 @@ import click
 from fwlocal import __version__, options
 from fwlocal.cli.conversion import convert
 from fwlocal.cli.library import import_model, list_models, rm, show, verify, where
-from fwlocal.cli.output import notify, print_json
+from fwlocal.cli.output import NotifyHandler, notify, print_json
 from fwlocal.cli.pull import pull
 from fwlocal.errors import DoesNotFit, FwlocalError, Interrupted, UsageError
 
@@ -244,6 +245,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # Windows code pages, LANG=C
             stream.reconfigure(encoding="utf-8", errors="replace", newline="\n")
+    logging.getLogger("fwlocal").addHandler(NotifyHandler())
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(_run(arguments))
 

@@ -16,6 +16,7 @@ from fwlocal.errors import UsageError
 if TYPE_CHECKING:
     from convert.job import Job, Request
     from convert.run import Outcome
+    from fwlocal.cli.known_source import Source
 
 _SIZES = {"M": 10**6, "G": 10**9}  # as llama-gguf-split counts them
 
@@ -95,14 +96,16 @@ def convert(
     from convert import display, job, preview
     from convert.run import check
 
-    request = _request(source, quant, prompt_format, rest, is_agreed=dry_run)
-    if dry_run:
-        with contextlib.closing(job.prepare(request)) as work:
+    accepted = rest.pop("accept_licence")
+    found, request = _request(source, quant, prompt_format, rest)
+    with contextlib.closing(job.prepare(request)) as work:
+        if dry_run:
             plan = preview.describe(work)
             print_json(plan) if as_json else preview.show(plan)
             check(work)
-        return
-    work, outcome, seconds = carry_out(request)
+            return
+        found.agree(accepted=accepted)
+        outcome, seconds = carry_out(work)
     if as_json:
         levels = [preview.describe_level(work, level) for level in work.levels]
         print_json({"wrote": outcome.wrote, "present": outcome.present, "levels": levels})
@@ -115,22 +118,21 @@ def convert(
         click.echo(level.files[0].path)
 
 
-def carry_out(request: Request) -> tuple[Job, Outcome, float]:
+def carry_out(work: Job) -> tuple[Outcome, float]:
     """The conversion, shown as it goes; what was done, and in how many seconds. What is in the
     models folder gets its manifests."""
-    from convert import display, job
+    from convert import display
     from convert.run import run_job
     from fwlocal.cli.recording import record
 
-    with contextlib.closing(job.prepare(request)) as work:
-        started = time.monotonic()
-        with display.shown(work) as on_progress:
-            outcome = run_job(work, notify, on_progress)
-        seconds = time.monotonic() - started
+    started = time.monotonic()
+    with display.shown(work) as on_progress:
+        outcome = run_job(work, notify, on_progress)
+    seconds = time.monotonic() - started
     for path in outcome.present:
         notify(f"{path}: already there, made from the same source (`fwlocal verify` checks it)")
     record(work, outcome.wrote)
-    return work, outcome, seconds
+    return outcome, seconds
 
 
 def _request(
@@ -138,26 +140,21 @@ def _request(
     quant: tuple[str, ...],
     prompt_format: str | None,
     rest: dict[str, Any],
-    *,
-    is_agreed: bool,
-) -> Request:
+) -> tuple[Source, Request]:
     from fwlocal.cli import known_source
     from fwlocal.registry import load_registry, user_file
 
     registry = load_registry(user_file())
-    accepted = rest.pop("accept_licence")
     found = known_source.find(source, rest.pop("revision"), registry, prompt_format)
     spec, known = found.spec, found.known
     if spec is not None:
         notify(f"{source}: {spec.title}, {spec.licence.name}; {spec.licence.note}".rstrip("; "))
         if rest["base"] is not None and not known.is_delta:
             raise UsageError(f"{source}: is no delta; leave --base out")
-    if not is_agreed:
-        found.agree(accepted=accepted)
     name, out = rest.pop("name").removesuffix(".gguf"), rest.pop("out")
     if out is not None and out.suffix == ".gguf":
         raise UsageError(f"{out}: --out names a folder; the files are called by --name")
-    return found.request(
+    request = found.request(
         ",".join(quant),
         out or known_source.default_out(spec, name),
         name or (spec.name if spec else ""),
@@ -166,3 +163,4 @@ def _request(
         split_bytes=rest.pop("split_size"),
         **rest,
     )
+    return found, request

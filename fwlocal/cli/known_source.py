@@ -76,8 +76,9 @@ def _as_begun(request: Request) -> Request:
     repo, commit = request.location.repo, begun.get("fwlocal.source.revision")
     if request.location.repository is None or commit is None or begun["fwlocal.source"] != repo:
         return request
-    if isinstance(request.base, str) and request.base == begun.get("fwlocal.base"):
-        request = replace(request, base=f"{request.base}@{begun['fwlocal.base.revision']}")
+    base_commit = begun.get("fwlocal.base.revision")
+    if base_commit and request.base == begun.get("fwlocal.base"):
+        request = replace(request, base=f"{request.base}@{base_commit}")
     if commit == request.location.revision:
         return request
     with contextlib.suppress(ModelNotFound):  # a history that was written anew
@@ -100,6 +101,15 @@ def find(
     location = locate(_repository(source, revision, registry), revision)
     spec = None if location.is_gguf else registry.by_checkpoint(_called(location))
     return Source(location, spec, _known(spec, location, prompt_format), revision)
+
+
+def of_repository(repo: str, revision: str | None, registry: Registry) -> Source:
+    """A repository, in Hugging Face's cache on this disk if it is whole there, else on the Hub."""
+    from convert.sources.location import locate_repository
+
+    location = locate_repository(repo, revision)
+    spec = registry.by_checkpoint(_called(location))
+    return Source(location, spec, _known(spec, location, None), revision)
 
 
 def _repository(source: str, revision: str | None, registry: Registry) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from fwlocal.cli.output import notify, print_json
-from fwlocal.completion import stored_model
+from fwlocal.completion import format_name, stored_model
 from fwlocal.errors import Damaged, ModelNotFound, UsageError
+from fwlocal.splits import parts_of
 
 if TYPE_CHECKING:
     from fwlocal.cli.verification import Report, Target
@@ -37,10 +39,11 @@ def list_models(as_json: bool) -> None:
 
 @click.command()
 @click.argument("model", shell_complete=stored_model)
-@click.option("--tensors", is_flag=True, help="List every tensor.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
-def show(model: str, tensors: bool, as_json: bool) -> None:
-    """Show what a GGUF holds: licence, provenance, metadata, tensors by type.
+@click.option("--metadata", is_flag=True, help="List the file's own keys too.")
+@click.option("--tensors", is_flag=True, help="List every tensor too.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object, with all of it.")
+def show(model: str, metadata: bool, tensors: bool, as_json: bool) -> None:
+    """Show what a GGUF is: size, licence, provenance, tensors by type.
 
     MODEL is a name from `fwlocal list`, NAME:LEVEL, or a path to a .gguf.
     """
@@ -55,7 +58,9 @@ def show(model: str, tensors: bool, as_json: bool) -> None:
     if as_json:
         print_json({**facts, **inspection.describe(header)})
         return
-    sys.stdout.write(inspection.text(header, provenance.in_words(facts)))
+    told = provenance.in_words(facts)
+    told = {"model": told.pop("model"), **inspection.in_words(header), **told}
+    sys.stdout.write(inspection.text(header, told, with_metadata=metadata))
     if tensors:
         sys.stdout.write("\n" + inspection.tensor_lines(header))
 
@@ -65,14 +70,17 @@ def show(model: str, tensors: bool, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def where(model: str, as_json: bool) -> None:
     """Print the path of a model's file, for other runners; of a split model, the first."""
-    from fwlocal.splits import parts_of
-
-    file = _located(model, _library())
-    if as_json:
-        files = parts_of(file.path)
-        print_json({"name": file.name, "level": file.level, "file": file.path, "files": files})
-    else:
+    library = _library()
+    file = _located(model, library)
+    if not as_json:
         click.echo(file.path)
+        return
+    files = parts_of(file.path)
+    stored = library.store.find(file.name, library.registry, file.level) if file.level else None
+    known = stored.as_data() if stored else {"source": None, "revision": None, "licence": None}
+    own = {"model": file.name, "level": file.level, "path": file.path, "files": files}
+    size_bytes = sum(path.stat().st_size for path in files if path.is_file())
+    print_json({**own, "size_bytes": size_bytes, **known, **own})
 
 
 @click.command()
@@ -98,10 +106,7 @@ def rm(models: tuple[str, ...], yes: bool, as_json: bool) -> None:
         raise SystemExit(1)
     freed = sum(map(removal.remove, levels))
     if as_json:
-        removed = [
-            {"name": level.name, "level": level.level, "files": level.paths} for level in levels
-        ]
-        print_json({"removed": removed, "freed_bytes": freed})
+        print_json({"removed": [level.as_data() for level in levels], "freed_bytes": freed})
         return
     named = ", ".join(f"{level.name}:{level.level}" for level in levels)
     told = f"{sized(freed)} freed" if freed else "nothing freed: its bytes have other names"
@@ -115,7 +120,9 @@ def _is_agreed(levels: list[Doomed]) -> bool:
     if sys.stdin is None or not sys.stdin.isatty():
         raise UsageError("rm asks before it removes, and nobody is there to answer; say --yes")
     for level in levels:
-        notify(f"{level.name}:{level.level}, {sized(level.size_bytes)} in {level.paths[0].parent}")
+        notify(
+            f"{level.name}:{level.level}, {sized(level.size_bytes)} in {level.manifest_path.parent}"
+        )
     return click.confirm("Remove?", err=True)
 
 
@@ -135,16 +142,27 @@ def verify(models: tuple[str, ...], as_json: bool) -> None:
         targets = [target for model in models for target in verification.target_of(model, library)]
     else:
         targets = verification.whole_store(library)
-    reports = _verified(targets)
+    reports = _verified(targets, library)
     if as_json:
         print_json([report.as_data() for report in reports])
     else:
         for report in reports:
-            if not report.findings:
+            if report.is_sound:
                 click.echo(report.in_words())
     if not reports:
         notify("no model is on this disk yet")
+    _tell_changes([report for report in reports if report.change], n_all=len(reports))
     _tell_damage([report for report in reports if report.findings])
+
+
+def _tell_changes(changed: list[Report], *, n_all: int) -> None:
+    """What somebody else removed or replaced meanwhile, on stderr. Raises ModelNotFound if that is
+    all that was to be looked at."""
+    lines = [f"{report.target.files[0]}: {report.change}" for report in changed]
+    if lines and len(lines) == n_all:
+        raise ModelNotFound("; ".join(lines))
+    for line in lines:
+        notify(line)
 
 
 def _tell_damage(damaged: list[Report]) -> None:
@@ -160,7 +178,7 @@ def _tell_damage(damaged: list[Report]) -> None:
         raise Damaged(ways[-1])
 
 
-def _verified(targets: list[Target]) -> list[Report]:
+def _verified(targets: list[Target], library: Library) -> list[Report]:
     from fwlocal.cli.verification import verify as look
     from fwlocal.progress import ProgressBar
 
@@ -169,12 +187,13 @@ def _verified(targets: list[Target]) -> list[Report]:
     reports, done = [], 0
     with ProgressBar(f"verifying {names}") as bar:
         for target in targets:
+            work_bytes = target.work_bytes
 
             def progress(n_bytes: float, done: int = done) -> None:
                 bar.update(min(1.0, (done + n_bytes) / total))
 
-            reports.append(look(target, progress))
-            done += target.work_bytes
+            reports.append(look(target, library, progress))
+            done += work_bytes
     return reports
 
 
@@ -190,6 +209,7 @@ def _verified(targets: list[Target]) -> list[Report]:
     "--prompt-format",
     default="",
     metavar="NAME",
+    shell_complete=format_name,
     help="The format to talk to it in: freewilly2, freewilly1, chatml, gguf.",
 )
 @click.option("--copy", is_flag=True, help="Copy the bytes, rather than give them a second name.")
@@ -209,12 +229,19 @@ def import_model(
     library = _library()
     request = importing.Request(file.expanduser(), name, prompt_format, copy, overwrite)
     arrival = importing.check(request, library.registry, library.store)
+    spec = library.registry.models.get(arrival.name)
+    if spec is not None and name:
+        notify(f"{arrival.name} is a known model, so the file is treated as {spec.title}: its "
+               "prompt format, system text and licence")  # fmt: skip
     with ProgressBar(f"importing {file.name}") as bar:
-        path = importing.take_in(arrival, library.store, bar.update)
+        importing.take_in(arrival, library.store, bar.update)
+    called = f"{arrival.name}:{arrival.level}"
     if as_json:
-        print_json({"name": arrival.name, "level": arrival.level, "file": path})
+        stored = library.store.find(arrival.name, library.registry, arrival.level)
+        print_json(stored.as_data() if stored else None)
     else:
-        click.echo(f"{arrival.name}:{arrival.level}")
+        click.echo(called)
+    notify(f"talk to it with `fwlocal chat -m {shlex.quote(called)}`")
 
 
 def _library() -> Library:

@@ -42,6 +42,8 @@ def record(work: Job, wrote: Sequence[Path]) -> None:
 
 
 def _manifest(work: Job, level: PlannedLevel, name: str) -> Manifest:
+    from convert.sources.repository import HubRepository
+
     location = work.request.location
     files = []
     for file in level.files:
@@ -50,5 +52,7 @@ def _manifest(work: Job, level: PlannedLevel, name: str) -> Manifest:
         files.append(ManifestFile(file.path.name, file.path.stat().st_size, sha256))
     source = location.repo or str((location.weights or location.folder).resolve())
     licence = work.request.known.licence
+    if isinstance(location.repository, HubRepository):
+        licence = licence or location.repository.snapshot.licence
     return Manifest(name, level.level.name, tuple(files), "convert", source,
                     location.revision or "", licence, added=now())  # fmt: skip

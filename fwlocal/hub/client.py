@@ -9,8 +9,9 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import httpx2
@@ -20,6 +21,7 @@ from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
+    LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -30,9 +32,11 @@ from huggingface_hub.utils._headers import build_hf_headers
 from fwlocal import __version__
 from fwlocal.errors import FwlocalError, ModelNotFound, NetworkError, UsageError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 
+# What parsing an answer raises that is none of a Hub.
+NONSENSE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 LOG_IN = "log in (`hf auth login`, or HF_TOKEN)"
 
@@ -45,8 +49,17 @@ def quiet() -> None:
 
 
 def endpoint_or_default(endpoint: str | None) -> str:
-    """Where the Hub is: HF_ENDPOINT, unless told otherwise."""
-    return (endpoint or constants.ENDPOINT).rstrip("/")
+    """Where the Hub is: HF_ENDPOINT, unless told otherwise. Raises UsageError for no address."""
+    where: str = (endpoint or constants.ENDPOINT).rstrip("/")
+    try:
+        parts = urlsplit(where)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        httpx2.URL(where)
+    except (ValueError, httpx2.InvalidURL):
+        sound = False
+    if not sound:
+        raise UsageError(f"HF_ENDPOINT is {where!r}, no address of a Hub; mend or unset it")
+    return where
 
 
 def headers_for(url: str, endpoint: str) -> dict[str, str]:
@@ -82,15 +95,24 @@ def explained(
     been meant, and may ask the Hub."""
     try:
         yield
+    except LocalEntryNotFoundError as error:  # of a small file: it wraps what went wrong
+        raise _wrapped(error, repo, endpoint) from error
     except (HfHubHTTPError, HFValidationError, EntryNotFoundError) as error:
         raise _answer(error, repo, endpoint, nearest) from error
     except (OfflineModeIsEnabled, httpx2.HTTPError) as error:
         raise unreachable(error, repo, endpoint) from error
-    except ValueError as error:  # no JSON: a page to log in to some network, for one
+    except NONSENSE as error:  # a page to log in to some network, for one
         raise NetworkError(
             f"{repo}: what answers is no Hub; check the network (a page to log in?), proxies and "
             "HF_ENDPOINT"
         ) from error
+
+
+def _wrapped(error: Exception, repo: str, endpoint: str) -> NetworkError:
+    cause = error.__cause__
+    if isinstance(cause, HfHubHTTPError):
+        return refused(cause.response.status_code, repo, endpoint)
+    return unreachable(cause if isinstance(cause, Exception) else error, repo, endpoint)
 
 
 def _answer(error: Exception, repo: str, endpoint: str, nearest: Callable[[], str]) -> FwlocalError:
@@ -113,6 +135,29 @@ def _answer(error: Exception, repo: str, endpoint: str, nearest: Callable[[], st
         return ModelNotFound(f"{repo}: no such file{nearest()}")
     response = getattr(error, "response", None)
     return refused(response.status_code if response is not None else 0, repo, endpoint)
+
+
+def persistently(ask: Callable[[], T], waits_s: Sequence[float]) -> T:
+    """What ``ask`` returns, asked again after each wait while the answer is one that may pass."""
+    for wait_s in waits_s:
+        try:
+            return ask()
+        except NetworkError as error:
+            if status_of(error) not in TRANSIENT:
+                raise
+            log.warning("%s; trying again", str(error).rsplit(": ", 1)[0])
+            time.sleep(wait_s)
+    return ask()
+
+
+def status_of(error: BaseException | None) -> int | None:
+    """The HTTP status that an error comes from, down the chain of its causes."""
+    while error is not None:
+        response = getattr(error, "response", None)
+        if response is not None:
+            return int(response.status_code)
+        error = error.__cause__
+    return None
 
 
 def refused(status: int, repo: str, endpoint: str) -> NetworkError:

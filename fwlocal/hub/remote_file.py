@@ -15,13 +15,22 @@ import httpx2
 from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
 from fwlocal.errors import NetworkError
-from fwlocal.hub.client import TRANSIENT, explained, get_range, headers_for, refused, unreachable
+from fwlocal.hub.client import (
+    TRANSIENT,
+    explained,
+    get_range,
+    headers_for,
+    log,
+    refused,
+    unreachable,
+)
 
 if TYPE_CHECKING:
     from huggingface_hub.utils._xet import XetFileData
 
 # Seconds before each try in a row that brings nothing; some two minutes in all.
 WAITS_S = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 60.0)
+TOLD_FROM_S = 2.0
 MAX_EXPIRED = 3
 EXPIRED = (401, 403, 404, 410)  # what a CDN says to a signed link that is too old
 
@@ -127,7 +136,11 @@ class RemoteFile:
                 n_expired += again.expired
                 if wait_s is None or n_expired > MAX_EXPIRED:
                     raise again.final from again.__cause__
-                stop.wait(again.wait_s or wait_s)
+                wait_s = again.wait_s or wait_s
+                if wait_s >= TOLD_FROM_S:
+                    reason = str(again.final).split("; ")[0]
+                    log.warning("%s; trying again in %.0f s", reason, wait_s)
+                stop.wait(wait_s)
 
     def _chunks(self, first: int, last: int) -> Iterator[bytes]:
         """The bytes from ``first`` to ``last`` of one answer, as they come; it may end early."""

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import difflib
-import time
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from urllib.parse import urlsplit
 
-from huggingface_hub import HfApi, ModelInfo, hf_hub_download, try_to_load_from_cache
+from huggingface_hub import (
+    HfApi,
+    ModelInfo,
+    hf_hub_download,
+    snapshot_download,
+    try_to_load_from_cache,
+)
 from huggingface_hub.constants import HF_HUB_ETAG_TIMEOUT
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from fwlocal.errors import ModelNotFound, NetworkError
-from fwlocal.hub.client import TRANSIENT, endpoint_or_default, explained, quiet
+from fwlocal.hub.client import endpoint_or_default, explained, persistently, quiet
 from fwlocal.hub.remote_file import HubFile, RemoteFile
 
 MAX_SMALL_BYTES = 64 << 20
@@ -31,6 +39,7 @@ class Snapshot:
     files: Mapping[str, HubFile] = field(repr=False)
     endpoint: str = ""
     n_params: int = 0  # 0 where the Hub does not tell
+    reason: NetworkError | None = None  # why only what is on this disk is known
 
     def open(self, name: str) -> RemoteFile:
         """The file called ``name``. Raises ModelNotFound with the nearest names."""
@@ -39,6 +48,8 @@ class Snapshot:
     def file(self, name: str) -> HubFile:
         """What is known of a file. Raises ModelNotFound with the nearest names."""
         if name not in self.files:
+            if self.reason is not None:
+                raise self.reason
             near = difflib.get_close_matches(name, self.files, n=3, cutoff=0.4)
             offer = f"; did you mean {' or '.join(near)}?" if near else ""
             raise ModelNotFound(f"{self.repo}: no file is called {name}{offer}")
@@ -57,35 +68,78 @@ def snapshot(
     """
     where = endpoint_or_default(endpoint)
     api = HfApi(endpoint=where)
-    info = _ask(api, repo, revision, waits_s)
-    card = info.card_data
-    licence = (card.get("license_name") or card.get("license") or "") if card else ""
-    n_params = info.safetensors.total if info.safetensors else 0
+    quiet()
+
+    def ask() -> Snapshot:
+        with explained(repo, where, lambda: _nearest(api, repo, revision)):
+            info = api.model_info(
+                repo, revision=revision, files_metadata=True, timeout=HF_HUB_ETAG_TIMEOUT
+            )
+            return _snapshot(info, repo, revision, where)
+
+    return persistently(ask, waits_s)
+
+
+def snapshot_or_cached(repo: str, revision: str = "main") -> Snapshot:
+    """The same, or where the Hub cannot be asked, what its cache on this disk has: then with the
+    ``reason``."""
+    try:
+        return snapshot(repo, revision)
+    except NetworkError as error:
+        there = _cached_snapshot(repo, revision, endpoint_or_default(None), error)
+        if there is None:
+            raise
+        return there
+
+
+def _cached_snapshot(
+    repo: str, revision: str, endpoint: str, reason: NetworkError
+) -> Snapshot | None:
+    """What Hugging Face's cache on this disk has of the revision, None for nothing."""
+    try:
+        folder = Path(snapshot_download(repo, revision=revision, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError, OSError, ValueError):
+        return None
+    files = {
+        name: HubFile(name, path.stat().st_size, sha256_in(path), "")
+        for path in folder.rglob("*")
+        if path.is_file() and is_plain(name := path.relative_to(folder).as_posix())
+    }
+    return Snapshot(repo, revision, folder.name, "", files, endpoint, reason=reason)
+
+
+def sha256_in(path: Path) -> str | None:
+    """The SHA-256 that a file of Hugging Face's cache must have: the name of its blob."""
+    blob = path.resolve().name
+    return blob if re.fullmatch("[0-9a-f]{64}", blob) else None
+
+
+def _snapshot(info: ModelInfo, repo: str, revision: str, endpoint: str) -> Snapshot:
+    """What the answer says, if it is one; raises what Python does where it is none."""
+    names = [str(s.rfilename) for s in info.siblings or ()]
     files = {
         s.rfilename: HubFile(
-            s.rfilename, s.size or 0, s.lfs.sha256 if s.lfs else None, s.blob_id or ""
+            s.rfilename, s.size, s.lfs.sha256 if s.lfs else None, str(s.blob_id or "")
         )
         for s in info.siblings or ()
-        if is_plain(s.rfilename)
+        if is_plain(s.rfilename) and type(s.size) is int and s.size >= 0
     }
-    return Snapshot(repo, revision, info.sha or revision, str(licence), files, where, n_params)
+    if not files and any(map(is_plain, names)):
+        raise NetworkError(
+            f"{repo}: {urlsplit(endpoint).hostname} tells no sizes of files; set HF_ENDPOINT to a "
+            "Hub that does"
+        )
+    n_params = info.safetensors.total if info.safetensors else 0
+    return Snapshot(repo, revision, str(info.sha), _licence(info), files, endpoint, int(n_params))
 
 
-def _ask(api: HfApi, repo: str, revision: str, waits_s: Sequence[float]) -> ModelInfo:
-    """What the Hub says of the repository, asked again after an answer that may pass."""
-    quiet()
-    waits = iter(waits_s)
-    while True:
-        try:
-            with explained(repo, api.endpoint, lambda: _nearest(api, repo, revision)):
-                return api.model_info(
-                    repo, revision=revision, files_metadata=True, timeout=HF_HUB_ETAG_TIMEOUT
-                )
-        except NetworkError as error:
-            response, wait_s = getattr(error.__cause__, "response", None), next(waits, None)
-            if wait_s is None or getattr(response, "status_code", None) not in TRANSIENT:
-                raise
-            time.sleep(wait_s)
+def _licence(info: ModelInfo) -> str:
+    """As the card names it; where it has a name of its own, with the kind."""
+    card = info.card_data
+    kind, own = (str(card.get(key) or "") if card else "" for key in ("license", "license_name"))
+    if not own or own == kind:
+        return kind
+    return own if kind in ("", "other") else f"{own} ({kind})"
 
 
 def is_plain(name: str) -> bool:
@@ -108,29 +162,34 @@ def _nearest(api: HfApi, repo: str, revision: str) -> str:
         if revision != "main":
             refs = api.list_repo_refs(repo)
             names = [ref.name for ref in (*refs.branches, *refs.tags)]
-            return f"there are {', '.join(names[:8])}"
+            return f"the branches and tags are {', '.join(names[:8])}"
         known = [model.id for model in api.list_models(author=owner, limit=500)]
         known += [model.id for model in api.list_models(search=name, limit=20)]
     except Exception:  # an offer, not worth an error of its own
         return ""
     near = difflib.get_close_matches(repo, dict.fromkeys(known), n=3)
-    return f"; did you mean {' or '.join(near)}?" if near else ""
+    return f" (did you mean {' or '.join(near)}?)" if near else ""
 
 
-def fetch_small(source: Snapshot, names: Iterable[str]) -> Path:
+def fetch_small(source: Snapshot, names: Iterable[str], waits_s: Sequence[float] = WAITS_S) -> Path:
     """Small files, in Hugging Face's own cache: the folder of the snapshot there."""
-    path = None
+    wanted = [name for name in names if source.file(name).size_bytes <= MAX_SMALL_BYTES]
+    if not wanted:
+        raise ModelNotFound(
+            f"{source.repo}: no checkpoint is in it (config.json, weights); a repository of GGUFs "
+            "is for `fwlocal pull`"
+        )
     quiet()
-    with explained(source.repo, source.endpoint):
-        for name in names:
-            if source.file(name).size_bytes <= MAX_SMALL_BYTES:
-                path = hf_hub_download(
+    for name in wanted:
+
+        def fetch(name: str = name) -> str:
+            with explained(source.repo, source.endpoint):
+                return hf_hub_download(
                     source.repo, name, revision=source.commit, endpoint=source.endpoint
                 )
-                folder = Path(path).parents[name.count("/")]
-    if path is None:
-        raise ModelNotFound(f"{source.repo}: none of the files of a checkpoint is there")
-    return folder
+
+        path = persistently(fetch, waits_s)
+    return Path(path).parents[name.count("/")]
 
 
 def cached(repo: str, name: str, revision: str) -> Path | None:

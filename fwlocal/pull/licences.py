@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fwlocal.errors import NetworkError, UsageError
-from fwlocal.files import write_atomically
+from fwlocal.errors import ModelNotFound, NetworkError, UsageError
+from fwlocal.files import store_error, write_atomically
 from fwlocal.hub.repository import Snapshot, fetch_small
+from fwlocal.locks import held
 from fwlocal.registry import ModelSpec
 from fwlocal.store.manifest import now
 
@@ -37,7 +39,7 @@ class Terms:
 
 def is_non_commercial(licence: str) -> bool:
     """Whether a licence's name says so, as ``cc-by-nc-4.0`` does."""
-    return "nc" in licence.casefold().replace("_", "-").replace(" ", "-").split("-")
+    return re.search(r"non[-_ ]?commercial|(?<![a-z])nc(?![a-z])", licence.casefold()) is not None
 
 
 def terms_of(spec: ModelSpec | None, source: Snapshot) -> Terms | None:
@@ -63,7 +65,7 @@ def _licence_file(source: Snapshot) -> Path | None:
         if bare in ("license", "licence") and file.size_bytes <= MAX_LICENCE_BYTES:
             try:
                 return fetch_small(source, [name]) / name
-            except NetworkError:
+            except (NetworkError, ModelNotFound):
                 return None
     return None
 
@@ -82,9 +84,14 @@ def accept(root: Path, terms: Terms) -> None:
         "notice_sha256": _notice(terms),
         "text_sha256": _sha256(terms.text) if terms.text else None,
     }
-    root.mkdir(parents=True, exist_ok=True)
-    record = {**_read(root), terms.model: entry}
-    write_atomically(root / RECORD, json.dumps(record, indent=2) + "\n")
+    path = root / RECORD
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with held(path, "recording a licence", wait=True):
+            record = {**_read(root), terms.model: entry}
+            write_atomically(path, json.dumps(record, indent=2) + "\n")
+    except OSError as error:
+        raise store_error(error, path) from error
 
 
 def refuse(terms: Terms) -> UsageError:

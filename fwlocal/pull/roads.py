@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fwlocal.errors import NetworkError
 from fwlocal.files import sized
 from fwlocal.hub.remote_file import HubFile
 from fwlocal.hub.repository import Snapshot
@@ -29,15 +28,14 @@ class FromPackage:
 
 @dataclass(frozen=True)
 class Download:
-    """A ready-made GGUF of the Hub, in one file or several. When the Hub could
-    not be asked (``reason``), ``files`` are what models.toml names, without hashes."""
+    """A ready-made GGUF of the Hub, in one file or several. Where the Hub could not be asked
+    (``source.reason``), the ``files`` are what its cache has, or models.toml names."""
 
     name: str
     level: str
     source: Snapshot
     files: tuple[HubFile, ...]
     spec: ModelSpec | None
-    reason: NetworkError | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -94,7 +92,7 @@ def as_data(road: Road) -> dict[str, Any]:
     """The same as plain data."""
     if isinstance(road, Present):
         entry = road.entry
-        return {"model": entry.name, "level": entry.level, "road": "present", "path": entry.path}
+        return {"model": entry.name, "level": entry.level, "road": "present"}
     if isinstance(road, FromPackage):
         model = {"model": road.spec.name, "level": road.spec.default_level, "road": "package"}
         return {**model, "source": road.spec.package.name if road.spec.package else ""}

@@ -7,7 +7,6 @@ final name before it is whole.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from fwlocal import splits
 from fwlocal.errors import BadModelFile, UsageError
-from fwlocal.files import check_space, place, sha256_of, store_error, sync_folder
+from fwlocal.files import check_space, partial_path, place, sha256_of, store_error
 from fwlocal.gguf import GGUFHeader
 from fwlocal.levels import level_in
 from fwlocal.locks import held
@@ -23,11 +22,13 @@ from fwlocal.prompts import FORMAT_NAMES
 from fwlocal.registry import Registry
 from fwlocal.soundness import check_sound
 from fwlocal.store import Store, StoredModel
-from fwlocal.store.manifest import Manifest, ManifestFile, now, write_manifest
+from fwlocal.store.manifest import Manifest, ManifestFile, now
+from fwlocal.store.placement import publish
 from fwlocal.whole import read_whole
 
 NO_LEVEL = "GGUF"  # of a file that tells none
 _MAX_NAME_BYTES = 100  # of the 255 that a file name may have
+_FORBIDDEN = frozenset('/\\:*?"<>|')  # in a file's name, on one system or another
 
 
 @dataclass(frozen=True)
@@ -97,10 +98,16 @@ def _resolved(path: Path) -> Path:
 def _called(request: Request, header: GGUFHeader, registry: Registry) -> tuple[str, str]:
     """The name and the level: as asked for, else as the file says, else as it is called."""
     asked, _, level = request.name.partition(":")
-    for part in filter(None, (asked, level)):
-        if folder_name(part) != part:
-            raise UsageError(f"--name {part}: cannot be a folder's name; try {folder_name(part)!r}")
-    return asked or _own_name(header, registry), level or level_of(header)
+    if asked and folder_name(asked) != asked:
+        raise UsageError(f"--name {asked}: cannot be a folder's name; try {folder_name(asked)!r}")
+    name, level = asked or _own_name(header, registry), level or level_of(header)
+    is_part = splits.parse(f"{name}-{level}.gguf") is not None
+    if is_part or not _is_end_of_name(level):
+        better = "" if is_part else folder_name(level)
+        raise UsageError(
+            f"--name {name}:{level}: cannot end a file's name; try {better or NO_LEVEL!r}"
+        )
+    return name, level
 
 
 def _own_name(header: GGUFHeader, registry: Registry) -> str:
@@ -120,9 +127,15 @@ def _without_level(stem: str) -> str:
 
 def folder_name(text: str) -> str:
     """``text`` made a folder's name that is the same on every system and fits before a ``:``."""
-    plain = "".join(c if c.isprintable() and c not in '/\\:*?"<>|' else "-" for c in text)
+    plain = "".join(c if c.isprintable() and c not in _FORBIDDEN else "-" for c in text)
     short = re.sub(r"[\s-]+", "-", plain).encode()[:_MAX_NAME_BYTES].decode(errors="ignore")
     return short.strip("-. ")
+
+
+def _is_end_of_name(level: str) -> bool:
+    """Whether a file's name may end so, before its ``.gguf``, on every system."""
+    sane = level.isprintable() and not set(level) & _FORBIDDEN and level == level.strip()
+    return sane and 0 < len(level.encode()) <= _MAX_NAME_BYTES
 
 
 def level_of(header: GGUFHeader) -> str:
@@ -149,22 +162,18 @@ def take_in(arrival: Arrival, store: Store, on_progress: Callable[[float], None]
         with held(first, "importing it"):
             if arrival.request.copy:
                 check_space(first.parent, total, f"{arrival.name}:{arrival.level}")
-            manifest = store.manifest_path(arrival.name, arrival.level)
-            files = _take_files(arrival, manifest, lambda done: on_progress(done / total))
-            write_manifest(manifest, _manifest(arrival, files))
+            _take_files(arrival, lambda done: on_progress(done / total))
     except OSError as error:
         raise store_error(error, error.filename or first.parent) from error
     return first
 
 
-def _take_files(
-    arrival: Arrival, manifest: Path, on_bytes: Callable[[float], None]
-) -> tuple[ManifestFile, ...]:
+def _take_files(arrival: Arrival, on_bytes: Callable[[float], None]) -> None:
     """All parts, hashed under their temporary names, and then all given their own."""
     files, done = [], 0
     with contextlib.ExitStack() as stack:
         for source, target in arrival.moves:
-            partial = target.with_name(f".{target.name}.partial")
+            partial = partial_path(target)
             partial.unlink(missing_ok=True)
             stack.callback(partial.unlink, missing_ok=True)
             place(source, partial, copy=arrival.request.copy)
@@ -175,17 +184,13 @@ def _take_files(
 
             files.append(ManifestFile(target.name, size, sha256_of(partial, progress)))
             done += size
-        manifest.unlink(missing_ok=True)  # it is of other bytes
-        for _, target in reversed(arrival.moves):  # the first part comes last
-            os.replace(target.with_name(f".{target.name}.partial"), target)
+        publish(_manifest(arrival, tuple(files)), arrival.moves[0][1].parent)
         for old in _replaced(arrival):
             old.unlink(missing_ok=True)
-        sync_folder(arrival.moves[0][1].parent)
-    return tuple(files)
 
 
 def _replaced(arrival: Arrival) -> Iterator[Path]:
-    """Files of the level as it was that are none of it now."""
+    """Files of the level as it was, under a published name, that are none of it now."""
     targets = {target for _, target in arrival.moves}
     for path in arrival.present.files if arrival.present else ():
         if path not in targets:

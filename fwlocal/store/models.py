@@ -1,4 +1,4 @@
-"""The models on this disk: where they are, and which file a name means.
+"""The models on this disk: where they are, and what is known of each.
 
 One folder of plain GGUF files, ``NAME/NAME-LEVEL.gguf``, that any other runner can open too, with a
 small manifest beside each. A ready-made file that was put there under its published name is found
@@ -8,17 +8,17 @@ as well. Nothing is written here.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fwlocal import splits
-from fwlocal.errors import ModelNotFound, StoreError
+from fwlocal.errors import StoreError
 from fwlocal.files import allocated_bytes
 from fwlocal.registry import ModelSpec, Registry
-from fwlocal.store.advice import how_to_get, published_level
+from fwlocal.store.beginnings import Beginning, beginning_of
 from fwlocal.store.manifest import Manifest, is_file_name, manifest_path, read_manifest
 from fwlocal.store.shelf import Level, read_shelf
 
@@ -57,11 +57,33 @@ class StoredModel:
         same = package is not None and package.size_bytes == self.size_bytes
         return {self.path: package.sha256} if package is not None and same else {}
 
+    @property
+    def licence(self) -> str:
+        """By its manifest, else by models.toml; "" where it is not known."""
+        known = self.manifest.licence if self.manifest else ""
+        return known or (self.spec.licence.name if self.spec else "")
+
+    def as_data(self) -> dict[str, Any]:
+        """What every verb tells of it with ``--json``, under the names that all of them use; None
+        for what is not known."""
+        manifest = self.manifest
+        return {
+            "model": self.name,
+            "level": self.level,
+            "path": str(self.path),
+            "files": [str(path) for path in self.files],
+            "size_bytes": self.size_bytes,
+            "source": (manifest.source if manifest else "") or None,
+            "revision": (manifest.revision if manifest else "") or None,
+            "licence": self.licence or None,
+        }
+
 
 @dataclass(frozen=True)
 class Unfinished:
     """A level that is not whole: on its way, given up, or with a part missing. ``paths`` are the
-    names that its files have or will have, ``size_bytes`` what is there so far."""
+    names that its files have or will have, ``size_bytes`` what is there so far, and ``beginning``
+    tells from where it is on its way."""
 
     name: str
     level: str
@@ -70,6 +92,7 @@ class Unfinished:
     missing: tuple[Path, ...]
     size_bytes: int
     manifest: Manifest | None
+    beginning: Beginning | None
 
 
 @dataclass(frozen=True)
@@ -87,7 +110,7 @@ class ModelFile:
 
 class Store:
     """The models folder at ``root``, which need not exist. All its methods raise StoreError for a
-    folder that cannot be read."""
+    folder that cannot be read, or is none."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -129,7 +152,7 @@ class Store:
 
     def find(self, name: str, registry: Registry, level: str | None = None) -> StoredModel | None:
         """A level of a model, in whatever case, or its default one, else whichever is there."""
-        return _pick(self.levels_of(name, registry), level)
+        return pick(self.levels_of(name, registry), level)
 
     def _levels(self, name: str, spec: ModelSpec | None) -> list[StoredModel]:
         order = [spec.default_level, *spec.level_sizes_gb] if spec else [FAVOURITE_LEVEL]
@@ -153,7 +176,14 @@ class Store:
         missing = () if level.partials else level.missing
         manifest = read_manifest(self.manifest_path(name, level.level))
         return Unfinished(
-            name, level.level, level.paths, level.partials, missing, size_bytes, manifest
+            name,
+            level.level,
+            level.paths,
+            level.partials,
+            missing,
+            size_bytes,
+            manifest,
+            beginning_of(level.paths),
         )
 
     def _shelf(self, name: str, spec: ModelSpec | None) -> list[Level]:
@@ -165,6 +195,8 @@ class Store:
 
     @contextlib.contextmanager
     def _readable(self) -> Iterator[None]:
+        if self.root.exists() and not self.root.is_dir():
+            raise StoreError(f"{self.root}: is no folder; set FWLOCAL_HOME to another folder")
         try:
             yield
         except OSError as error:
@@ -180,7 +212,7 @@ def _published(spec: ModelSpec) -> dict[str, str]:
     return {splits.stem_of(published.file): level for level, published in levels.items()}
 
 
-def _pick(levels: Iterable[StoredModel], level: str | None) -> StoredModel | None:
+def pick(levels: Iterable[StoredModel], level: str | None) -> StoredModel | None:
     """The asked level, in whatever case; the first where none is asked for."""
     wanted = None if level is None else level.casefold()
     return next((m for m in levels if wanted in (None, m.level.casefold())), None)
@@ -194,109 +226,3 @@ def default_root() -> Path:
     import platformdirs
 
     return platformdirs.user_data_path("fwlocal", appauthor=False) / "models"
-
-
-def looks_like_path(model: str) -> bool:
-    """Whether MODEL is meant as a file: it ends in .gguf, is one, or is written as a path."""
-    return (
-        model.lower().endswith(".gguf")
-        or model.startswith((".", "/", "~", "\\"))
-        or Path(model).is_file()
-    )
-
-
-def locate(model: str, registry: Registry, store: Store) -> ModelFile:
-    """What MODEL means: a path to a .gguf, ``NAME[:LEVEL]`` of the store or the registry, or
-    ``owner/repo[:LEVEL]`` that is in the store.
-
-    The file of a registry model need not be there yet: see ``fwlocal.loader``. Raises
-    ModelNotFound, offering the nearest names or saying how to get the file.
-    """
-    if model not in registry.models and looks_like_path(model):
-        path = Path(model).expanduser()
-        if not path.exists():
-            raise ModelNotFound(f"{model}: no such file")
-        return _known_file(path, registry, store)
-    name, _, level = model.partition(":")
-    if "/" in name:
-        return _of_repository(name, level, registry, store)
-    return _named(name, level, registry, store)
-
-
-def _known_file(path: Path, registry: Registry, store: Store) -> ModelFile:
-    """A path, with what is known of it if it is a stored model or bears a published name; of a
-    split model, any part's name means the first."""
-    first = splits.parts_of(path)[0]
-    path = first if first.is_file() else path
-    with contextlib.suppress(StoreError):  # a file elsewhere needs no store
-        for stored in store.entries(registry):
-            if stored.path == path or (stored.path.exists() and stored.path.samefile(path)):
-                return _model_file(stored, path)
-    published = registry.by_file_name(path.name)
-    return ModelFile(published.name if published else path.stem, path, published)
-
-
-def _of_repository(repo: str, level: str, registry: Registry, store: Store) -> ModelFile:
-    """What is in the store from a repository."""
-    ours = [
-        stored
-        for stored in store.entries(registry)
-        if stored.manifest and stored.manifest.source.casefold() == repo.casefold()
-    ]
-    found = _pick(ours, level or None)
-    if found is None:
-        wanted = f"{repo}:{level}" if level else repo
-        raise ModelNotFound(f"{wanted} is not on this disk; get it with `fwlocal pull {wanted}`")
-    return _model_file(found, found.path)
-
-
-def _named(name: str, level: str, registry: Registry, store: Store) -> ModelFile:
-    if name not in registry.models:
-        name = _stored_name(name, registry, store)
-    stored = store.find(name, registry, level or None)
-    if stored is not None:
-        return _model_file(stored, stored.path)
-    for broken in store.unfinished(registry):
-        if broken.name == name and broken.missing and level in ("", broken.level):
-            raise ModelNotFound(
-                f"{name}:{broken.level} is incomplete: {broken.missing[0].name} is missing; get it "
-                f"with `fwlocal pull {name}:{broken.level} --overwrite`, or put it there"
-            )
-    spec = registry.models.get(name)
-    if spec is None:
-        raise ModelNotFound(_no_level(name, level, registry, store))
-    wanted = published_level(spec, level or spec.default_level)
-    if spec.package is not None and wanted == spec.default_level:
-        path = store.path(spec.name, wanted)
-        return ModelFile(spec.name, path, spec, wanted, spec.package.sha256)
-    raise ModelNotFound(how_to_get(spec, wanted))
-
-
-def _stored_name(name: str, registry: Registry, store: Store) -> str:
-    """The folder of the store that ``name`` means, in whatever case. Raises ModelNotFound."""
-    names = store.names()
-    if name in names:
-        return name
-    found = [known for known in names if known.casefold() == name.casefold()]
-    if len(found) == 1:
-        return found[0]
-    near = difflib.get_close_matches(name, [*registry.models, *names], n=3)
-    offer = f"did you mean {' or '.join(near)}? " if near else ""
-    raise ModelNotFound(
-        f"no model is called {name!r}; {offer}`fwlocal models` and `fwlocal list` name them, and a "
-        "path to a .gguf does as well"
-    )
-
-
-def _no_level(name: str, level: str, registry: Registry, store: Store) -> str:
-    levels = ", ".join(stored.level for stored in store.levels_of(name, registry))
-    if levels:
-        return f"{name} has no level {level!r} on this disk; there is {levels}"
-    return f"{name}: nothing of it is whole on this disk; `fwlocal list` shows what there is"
-
-
-def _model_file(stored: StoredModel, path: Path) -> ModelFile:
-    prompt_format = stored.manifest.prompt_format if stored.manifest else ""
-    return ModelFile(
-        stored.name, path, stored.spec, stored.level, stored.sha256, prompt_format or None
-    )

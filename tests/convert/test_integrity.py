@@ -13,6 +13,7 @@ import pytest
 
 from convert import integrity
 from convert.integrity import Integrity
+from convert.sources.source_file import WrongBytes
 from convert.sources.tensors import StoredRange
 from convert.sources.weight_file import WeightFile
 from fwlocal.errors import BadCheckpoint
@@ -77,3 +78,31 @@ def test_it_can_be_stopped(file: WeightFile, monkeypatch: pytest.MonkeyPatch) ->
     waiting = Integrity([file], {})
     waiting.stop()
     assert waiting.hashed_bytes <= len(DATA)
+
+
+def test_a_file_that_is_not_what_it_is_known_to_be(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(DATA)
+    found = hashlib.sha256(DATA).hexdigest()
+    with closing(WeightFile(path, found)) as good:
+        assert Integrity([good], {}).result() == (found,)
+    with closing(WeightFile(path, "0" * 64)) as bad, pytest.raises(WrongBytes) as caught:
+        Integrity([bad], {}).result()
+    message = str(caught.value)
+    assert f"{path}: is damaged (sha256 {found[:12]}…, not {'0' * 12}…); remove {path}" in message
+
+
+def test_a_blob_of_hugging_faces_cache_is_called_by_its_hash(tmp_path: Path) -> None:
+    right, wrong = hashlib.sha256(DATA).hexdigest(), "0" * 64
+    for name in (right, wrong, "0" * 40):
+        (tmp_path / "blobs").mkdir(exist_ok=True)
+        (tmp_path / "blobs" / name).write_bytes(DATA)
+        (tmp_path / f"{name}.safetensors").symlink_to(tmp_path / "blobs" / name)
+    for name in (right, "0" * 40):  # git's hash of a small file
+        with closing(WeightFile(tmp_path / f"{name}.safetensors")) as file:
+            assert Integrity([file], {}).result() == (right,)
+    with (
+        closing(WeightFile(tmp_path / f"{wrong}.safetensors")) as file,
+        pytest.raises(WrongBytes, match=f"remove {tmp_path / 'blobs' / wrong}, and the same"),
+    ):
+        Integrity([file], {}).result()

@@ -203,6 +203,25 @@ def test_a_journal_of_nonsense_is_no_journal(
     assert hashes(tmp_path) == expected
 
 
+def test_a_download_that_was_left_there_is_not_gone_on_with(
+    source: Path, expected: dict[str, str], tmp_path: Path
+) -> None:
+    """It grows at the same place; its note would call the conversion's bytes the download's."""
+    partial, note = (tmp_path / f".whale-Q8_0.gguf.{kind}" for kind in ("partial", "download"))
+    partial.write_bytes(b"GGUF, of another make" * 1000)
+    note.write_text("{}")
+    process = start(source, tmp_path)
+    wait_for_tensors(process, tmp_path, 5)
+    process.kill()
+    _, stderr = process.communicate()
+    assert not note.exists()
+    assert "starting anew" not in stderr  # nothing was begun
+    note.write_text("{}")  # of a download that came to nothing
+    subprocess.run(command(source, tmp_path), check=True, capture_output=True)
+    assert hashes(tmp_path) == expected
+    assert {path.name for path in tmp_path.iterdir()} == set(expected)
+
+
 def test_what_is_there_is_kept_unless_it_is_another(
     source: Path, expected: dict[str, str], tmp_path: Path, fwlocal: Run
 ) -> None:
@@ -246,6 +265,20 @@ def test_a_folder_that_cannot_be_written(source: Path, tmp_path: Path, fwlocal: 
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert "cannot be written" in done.stderr
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+@pytest.mark.parametrize("kind", ["loop", "dangling", "file", "loop/below"])
+def test_a_folder_that_cannot_be_one(
+    kind: str, more: tuple[str, ...], source: Path, tmp_path: Path, fwlocal: Run
+) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    done = fwlocal("convert", source, "-q", "Q8_0", "--out", tmp_path / kind, *more)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert f"{tmp_path / kind}: cannot be written" in done.stderr
 
 
 def test_paths_go_to_stdout_or_json(source: Path, tmp_path: Path, fwlocal: Run) -> None:

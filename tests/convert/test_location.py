@@ -101,6 +101,14 @@ def make(folder: Path) -> Path:
     return folder
 
 
+def test_a_loop_of_links_is_no_source(tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for path in (loop, loop / "below"):
+        refused(lambda path=path: locate(str(path)), path, error=UsageError)  # type: ignore[misc]
+    assert Location(loop).name == "loop"  # a folder that has become one since
+
+
 def test_a_revision_of_what_is_on_this_disk(tmp_path: Path) -> None:
     refused(lambda: locate(str(tmp_path), "main"), tmp_path, "no revisions", error=UsageError)
 

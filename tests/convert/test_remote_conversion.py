@@ -247,6 +247,34 @@ def test_the_rest_of_a_zip_is_checked_by_its_entries(
     assert not list((tmp_path / "out").iterdir())
 
 
+def test_a_damaged_file_of_the_cache_is_found_and_nothing_is_kept(
+    cache: Checkpoints, tmp_path: Path
+) -> None:
+    """Once with the Hub's own word, and once offline, with the blob's name alone."""
+    folder, name = cache["safetensors", 3], "model-00002-of-00003.safetensors"
+    content = bytearray((folder / name).read_bytes())
+    right = hashlib.sha256(content).hexdigest()
+    content[len(content) // 2 | 1] ^= 1
+    repository = FakeRepository(folder, tmp_path / "here")
+    here, blob = repository.fetch_small() / name, tmp_path / "blobs" / right
+    here.write_bytes(content)
+    blob.parent.mkdir()
+    blob.write_bytes(content)
+    offline = tmp_path / "offline"
+    shutil.copytree(folder, offline)
+    (offline / name).unlink()
+    (offline / name).symlink_to(blob)
+    for source, wrong in ((repository.location(), here), (Location(offline), blob)):
+        refusal = rf"{name}: is damaged \(sha256 \w+…, not {right[:12]}…\); remove {wrong}, and"
+        with pytest.raises(WrongBytes, match=refusal):
+            convert(source, tmp_path / "out")
+        assert not list((tmp_path / "out").iterdir())
+    here.unlink()
+    convert(repository.location(), tmp_path / "out")
+    convert(locate(str(folder)), tmp_path / "local")
+    assert digest(tmp_path / "out") == digest(tmp_path / "local")
+
+
 # What is told
 
 

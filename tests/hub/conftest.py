@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 
 import pytest
@@ -10,9 +9,10 @@ import pytest
 from fwlocal.hub.remote_file import RemoteFile
 from fwlocal.hub.repository import snapshot
 from tests.hub_server import HubServer
+from tests.sound_gguf import sound_gguf
 
 REPO, NAME = "owner/model", "model.gguf"
-CONTENT = random.Random(0).randbytes(3_000_000)
+CONTENT = sound_gguf(3_000_000)
 
 
 @pytest.fixture

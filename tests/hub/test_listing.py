@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fwlocal.errors import ModelNotFound, UsageError
-from fwlocal.hub.listing import by_level, model_of, name_of, weight_bytes, whole
+from fwlocal.hub.listing import by_level, model_of, name_of, of_level, weight_bytes, whole
 from fwlocal.hub.remote_file import HubFile
 from fwlocal.hub.repository import Snapshot
 
@@ -24,18 +24,22 @@ def test_each_level_with_its_parts() -> None:
         "Q8_0/m-Q8_0-00002-of-00002.gguf",
         "mmproj-m-f16.gguf",
         "m-imatrix.gguf",
+        "m-imatrix.Q4_0.gguf",
     )
-    found = {level: [file.name for file in files] for level, files in by_level(source).items()}
-    assert found == {
-        "Q4_K_M": ["m.Q4_K_M.gguf"],
-        "IQ3_XXS": ["m.IQ3_XXS.gguf"],
-        "Q8_0": ["Q8_0/m-Q8_0-00001-of-00002.gguf", "Q8_0/m-Q8_0-00002-of-00002.gguf"],
+    assert by_level(source) == {
+        "Q4_K_M": ("m.Q4_K_M.gguf",),
+        "IQ3_XXS": ("m.IQ3_XXS.gguf",),
+        "Q4_0": ("m-imatrix.Q4_0.gguf",),
+        "Q8_0": ("Q8_0/m-Q8_0-00001-of-00002.gguf",),
     }
+    parts = whole(source, of_level(source, by_level(source), "Q8_0"))
+    assert [file.name.split("-")[-3] for file in parts] == ["00001", "00002"]
 
 
 def test_two_models_in_one_repository() -> None:
-    with pytest.raises(UsageError, match=r"several files are Q4_0 .* owner/repo/b-Q4_0\.gguf"):
-        by_level(holding("a-Q4_0.gguf", "b-Q4_0.gguf"))
+    source = holding("a-Q4_0.gguf", "b-Q4_0.gguf")
+    with pytest.raises(UsageError, match=r"several files are Q4_0 .* owner/repo/a-Q4_0\.gguf"):
+        of_level(source, by_level(source), "Q4_0")
 
 
 def test_a_part_brings_its_siblings() -> None:

@@ -55,7 +55,7 @@ def test_names_that_lead_elsewhere_are_left_out(hub: HubServer) -> None:
 def test_a_name_that_is_nearly_right(hub: HubServer) -> None:
     error = refused(hub, "owner/modle")
     assert isinstance(error, ModelNotFound)
-    assert "no such repository; did you mean owner/model?" in str(error)
+    assert "no such repository (did you mean owner/model?)" in str(error)
 
 
 def test_a_file_that_is_nearly_right(hub: HubServer) -> None:
@@ -67,7 +67,7 @@ def test_a_revision_that_is_not_there(hub: HubServer) -> None:
     hub.add(REPO, {NAME: b"x"}, revision="v2")
     error = refused(hub, REPO, "v3")
     assert isinstance(error, ModelNotFound)
-    assert "there are main, v2" in str(error)
+    assert "are main, v2" in str(error)
 
 
 @pytest.mark.parametrize("name", ["no owner at all", "a/b/c", "owner/..", ""])

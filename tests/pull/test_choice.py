@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,8 +12,9 @@ from fwlocal.errors import DoesNotFit, FwlocalError, ModelNotFound, NetworkError
 from fwlocal.hub.remote_file import HubFile
 from fwlocal.hub.repository import Snapshot
 from fwlocal.loader import Library
-from fwlocal.pull.choice import Choice, choose, understand
+from fwlocal.pull.choice import Choice, Means, choose
 from fwlocal.pull.roads import Convert, Download, FromPackage, Present, as_data, describe
+from fwlocal.pull.wanted import understand
 from fwlocal.store.manifest import Manifest, ManifestFile, write_manifest
 from tests.tiny_llama import write_gguf
 
@@ -50,15 +52,17 @@ def chosen(
     levels: Sequence[str] = (),
     free_gb: float = 64,
     *,
-    from_source: bool = False,
+    must_fit: bool = True,
+    **wishes: Any,
 ) -> Choice:
-    wanted = replace(understand(model, levels, library.registry), from_source=from_source)
-    return choose(wanted, library.store, library.registry, ask, lambda: int(free_gb * GB))
+    means = Means(ask, lambda source: "float32", lambda: int(free_gb * GB), must_fit=must_fit)
+    wanted = understand(model, levels, library.registry, library.store, **wishes)
+    return choose(wanted, library.store, library.registry, means)
 
 
-def refused(model: str, library: Library, ask: Ask = no_hub, free_gb: float = 64) -> FwlocalError:
+def refused(model: str, library: Library, ask: Ask = no_hub, **rest: Any) -> FwlocalError:
     with pytest.raises(FwlocalError) as caught:
-        chosen(model, library, ask, free_gb=free_gb)
+        chosen(model, library, ask, **rest)
     return caught.value
 
 
@@ -78,7 +82,7 @@ def test_the_level_can_stand_in_either_place(library: Library) -> None:
     ]
     assert roads[0] == roads[1]
     with pytest.raises(UsageError, match="leave one of them out"):
-        understand("stable-beluga-7b:Q4_K_M", ["Q8_0"], library.registry)
+        chosen("stable-beluga-7b:Q4_K_M", library, levels=["Q8_0"])
 
 
 def test_what_is_not_published_is_converted(library: Library) -> None:
@@ -112,7 +116,8 @@ def test_without_a_level_the_best_that_fits(library: Library) -> None:
     (road,) = choice.roads
     assert isinstance(road, Download)
     assert road.level == "Q6_K"
-    assert choice.reason == (
+    (remark,) = choice.remarks
+    assert remark == (
         "Q6_K is the best level of stable-beluga-7b for this machine: it needs about 6.3 GB of "
         "the 7.0 GB of memory that are free; Q8_0 needs 8.1 GB"
     )
@@ -161,14 +166,17 @@ def test_a_known_repository_is_that_model(library: Library) -> None:
     assert road.name == "stable-beluga-7b"
 
 
-def put(library: Library, name: str, level: str, source: str = "") -> None:
+def put(
+    library: Library, name: str, level: str, source: str = "", sha256: str | None = None
+) -> Path:
     path = library.store.path(name, level)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_gguf(path)
     if source:
-        files = (ManifestFile(path.name, path.stat().st_size, None),)
-        manifest = Manifest(name, level, files, "download", source)
+        files = (ManifestFile(path.name, path.stat().st_size, sha256),)
+        manifest = Manifest(name, level, files, "download", source, COMMIT)
         write_manifest(library.store.manifest_path(name, level), manifest)
+    return path
 
 
 def test_what_is_here_needs_no_network(library: Library) -> None:
@@ -183,21 +191,21 @@ def test_what_is_here_needs_no_network(library: Library) -> None:
 def test_a_model_of_the_same_name_from_elsewhere_is_not_it(library: Library) -> None:
     put(library, "Whale", "Q4_0", "owner/Whale-GGUF")
     ask = hub_with("other/Whale-GGUF", **{"w-Q4_0.gguf": 2 * GB})
-    with pytest.raises(UsageError, match="from owner/Whale-GGUF; choose another --name"):
-        chosen("other/Whale-GGUF:Q4_0", library, ask)
+    error = refused("other/Whale-GGUF:Q4_0", library, ask)
+    assert "from owner/Whale-GGUF; choose another --name" in str(error)
 
 
 def test_without_a_network_the_list_of_models_is_what_is_known(library: Library) -> None:
     (road,) = chosen("stable-beluga-7b:Q4_K_M", library).roads
     assert isinstance(road, Download)
-    assert road.reason is not None
+    assert road.source.reason is not None
     assert road.files[0].sha256 is None
 
 
 @pytest.mark.parametrize("model", ["owner/repo/file.bin", "owner/repo/sub/x.txt"])
 def test_a_file_that_is_no_gguf(model: str, library: Library) -> None:
     with pytest.raises(UsageError, match=r"owner/repo/FILE\.gguf"):
-        understand(model, (), library.registry)
+        chosen(model, library)
 
 
 def test_a_revision_of_a_known_checkpoint_is_converted(library: Library) -> None:
@@ -213,3 +221,104 @@ def test_every_road_as_data(library: Library) -> None:
         data = as_data(road)
         assert data["level"] == (model.partition(":")[2] or "Q4_1")
         assert data["road"] in ("download", "present", "convert", "package")
+
+
+def test_a_model_of_the_store_by_its_own_name(library: Library) -> None:
+    put(library, "Whale", "Q4_0", "owner/Whale-GGUF")
+    ask = hub_with("owner/Whale-GGUF", **{"w-Q4_0.gguf": 2 * GB, "w-Q8_0.gguf": 4 * GB})
+    assert isinstance(chosen("whale:Q4_0", library).roads[0], Present)
+    (road,) = chosen("Whale:Q8_0", library, ask).roads
+    assert isinstance(road, Download)
+
+
+def test_a_damaged_file_is_fetched_again(library: Library) -> None:
+    put(library, "Whale", "Q4_0", "owner/Whale-GGUF").write_bytes(b"cut")
+    ask = hub_with("owner/Whale-GGUF", **{"w-Q4_0.gguf": 2 * GB})
+    assert isinstance(chosen("owner/Whale-GGUF:Q4_0", library, ask).roads[0], Download)
+
+
+def test_what_is_asked_for_beside_the_level_counts(library: Library) -> None:
+    put(library, "Whale", "Q4_0", "owner/Whale-GGUF")
+    put(library, "stable-beluga-7b", "Q4_K_M", "TheBloke/StableBeluga-7B-GGUF")
+    for model, wish, says in (
+        (
+            "owner/Whale-GGUF:Q4_0",
+            {"revision": "v2"},
+            "of commit cccccccccccc; --overwrite puts v2",
+        ),
+        ("stable-beluga-7b:Q4_K_M", {"from_source": True}, "ready-made; --overwrite converts it"),
+    ):
+        assert says in str(refused(model, library, **wish))
+    same = chosen("owner/Whale-GGUF:Q4_0", library, revision=COMMIT[:12])
+    assert isinstance(same.roads[0], Present)
+
+
+def test_another_file_of_the_same_repository_is_not_it(library: Library) -> None:
+    put(library, "m", "Q4_0", "owner/many", "b" * 64)
+    ask = hub_with("owner/many", **{"a-Q4_0.gguf": GB})
+    error = refused("owner/many/a-Q4_0.gguf", library, ask, name="m")
+    assert "is another file of owner/many" in str(error)
+
+
+def test_a_file_of_a_known_model_is_that_model(library: Library) -> None:
+    (road,) = chosen(
+        "TheBloke/StableBeluga-7B-GGUF/stablebeluga-7b.Q4_K_M.gguf", library, BELUGA
+    ).roads
+    assert isinstance(road, Download)
+    assert road.spec is not None
+    assert (road.name, road.level) == ("stable-beluga-7b", "Q4_K_M")
+
+
+def test_nothing_else_takes_a_known_models_name(library: Library) -> None:
+    ask = hub_with("evil/stable-beluga-7b-GGUF", **{"x.Q4_K_M.gguf": GB})
+    (road,) = chosen("evil/stable-beluga-7b-GGUF:Q4_K_M", library, ask).roads
+    assert isinstance(road, Download)
+    assert road.name == "evil-stable-beluga-7b-GGUF"
+    for name in ("freewilly2", "../x", "a/b", ".hid", "x:Q4"):
+        error = refused("evil/stable-beluga-7b-GGUF:Q4_K_M", library, ask, name=name)
+        assert isinstance(error, UsageError)
+    assert "keeps its name" in str(refused("freewilly2", library, name="mine"))
+
+
+def test_a_published_file_that_has_vanished_is_made(library: Library) -> None:
+    choice = chosen("stable-beluga-7b:Q4_K_M", library, hub_with("nobody/nothing"))
+    (road,) = choice.roads
+    assert isinstance(road, Convert)
+    assert "the list names a ready-made Q4_K_M, but" in choice.remarks[0]
+
+
+def test_a_level_twice_only_matters_when_it_is_wanted(library: Library) -> None:
+    ask = hub_with("o/dup", **{"a.Q4_0.gguf": GB, "b.Q4_0.gguf": GB, "a.Q8_0.gguf": GB})
+    assert isinstance(chosen("o/dup:Q8_0", library, ask).roads[0], Download)
+    assert "several files are Q4_0" in str(refused("o/dup:Q4_0", library, ask))
+
+
+def test_what_will_not_fit_is_told(library: Library) -> None:
+    choice = chosen("freewilly2:IQ4_XS,Q8_0", library, free_gb=8)
+    assert ["Q8_0" in remark for remark in choice.remarks] == [True]
+    planned = chosen("freewilly1", library, free_gb=8, must_fit=False)
+    assert len(planned.roads) == 1
+    assert "no level fits" in planned.remarks[0]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://hub.example/owner/Whale-GGUF",
+        "https://hub.example/owner/Whale-GGUF/tree/main",
+        "https://hub.example/owner/Whale-GGUF/blob/main/w-Q4_0.gguf",
+        "https://hub.example/owner/Whale-GGUF/resolve/main/w-Q4_0.gguf?download=true",
+    ],
+)
+def test_the_address_of_a_page(library: Library, address: str) -> None:
+    ask = hub_with("owner/Whale-GGUF", **{"w-Q4_0.gguf": 2 * GB})
+    (road,) = chosen(address, library, ask).roads
+    assert isinstance(road, Download)
+    assert road.source.repo == "owner/Whale-GGUF"
+
+
+def test_a_checkpoints_size_by_what_it_is_kept_in(library: Library) -> None:
+    ask = hub_with("owner/Whale", **{"config.json": 1, "pytorch_model.bin": 28 * GB})
+    (road,) = chosen("owner/Whale:Q8_0", library, ask).roads
+    assert isinstance(road, Convert)
+    assert road.size_bytes == pytest.approx(7.4 * GB, rel=0.02)

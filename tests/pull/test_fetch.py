@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,23 +11,25 @@ from pathlib import Path
 import pytest
 from huggingface_hub import hf_hub_download
 
-from fwlocal.errors import DoesNotFit, FwlocalError, NetworkError, StoreError
-from fwlocal.hub.listing import by_level
-from fwlocal.hub.repository import Snapshot, snapshot
+from fwlocal.errors import DoesNotFit, FwlocalError, NetworkError, StoreError, UsageError
+from fwlocal.hub.listing import by_level, whole
+from fwlocal.hub.repository import snapshot
 from fwlocal.pull.fetch import Progress, fetch
 from fwlocal.pull.roads import Download
 from fwlocal.store.manifest import read_manifest
 from tests.hub_server import Fault, HubServer
+from tests.sound_gguf import sound_gguf
 
 REPO = "owner/Whale-GGUF"
 CACHED = "owner/Cached-GGUF"  # of which Hugging Face's own cache has a copy
-CONTENT = random.Random(0).randbytes(2_000_000)
+CONTENT = sound_gguf(2_000_000)
+PARTS = [sound_gguf(500_000, n) for n in (1, 2, 3)]
 
 
 @pytest.fixture
 def hub() -> Iterator[HubServer]:
     with HubServer() as server:
-        parts = {f"w-Q8_0-0000{n}-of-00003.gguf": CONTENT[n * 1000 :] for n in (1, 2, 3)}
+        parts = {f"w-Q8_0-0000{n}-of-00003.gguf": part for n, part in enumerate(PARTS, 1)}
         server.add(REPO, {"w.Q4_0.gguf": CONTENT, **parts}, licence="mit")
         server.add(CACHED, {"w.Q4_0.gguf": CONTENT})
         yield server
@@ -36,7 +37,7 @@ def hub() -> Iterator[HubServer]:
 
 def road_to(hub: HubServer, level: str = "Q4_0", repo: str = REPO) -> Download:
     source = snapshot(repo, endpoint=hub.endpoint)
-    return Download("Whale", level, source, by_level(source)[level], None)
+    return Download("Whale", level, source, whole(source, by_level(source)[level][0]), None)
 
 
 def take(road: Download, root: Path, *, overwrite: bool = False) -> tuple[Path, list[str]]:
@@ -58,12 +59,12 @@ def test_a_file_with_its_manifest(hub: HubServer, tmp_path: Path) -> None:
     assert len(manifest.revision) == 40
 
 
-def test_all_parts_the_first_one_last(hub: HubServer, tmp_path: Path) -> None:
+def test_all_parts(hub: HubServer, tmp_path: Path) -> None:
     seen: list[Progress] = []
     road = road_to(hub, "Q8_0")
     path = fetch(road, tmp_path, lambda line: None, seen.append)
     assert path.name == "Whale-Q8_0-00001-of-00003.gguf"
-    assert next(p.name for p in seen if p.index == 0) == "Whale-Q8_0-00003-of-00003.gguf"
+    assert [part.read_bytes() for part in sorted(path.parent.glob("*.gguf"))] == PARTS
     assert seen[-1].done_bytes == seen[-1].total_bytes == road.size_bytes
     manifest = read_manifest(tmp_path / "Whale" / "Whale-Q8_0.json")
     assert manifest is not None
@@ -76,7 +77,65 @@ def test_finished_parts_stay(hub: HubServer, tmp_path: Path) -> None:
         take(road_to(hub, "Q8_0"), tmp_path)
     hub.reset_counts()
     take(road_to(hub, "Q8_0"), tmp_path)
-    assert not [seen for seen in hub.requests if "00003-of" in seen.path and seen.sent_bytes]
+    assert not [seen for seen in hub.requests if "00001-of" in seen.path and seen.sent_bytes]
+
+
+def test_a_split_model_is_replaced_whole_or_not_at_all(hub: HubServer, tmp_path: Path) -> None:
+    take(road_to(hub, "Q8_0"), tmp_path)
+    newer = [sound_gguf(400_000, n) for n in (11, 12, 13)]
+    hub.add(REPO, {f"w-Q8_0-0000{n}-of-00003.gguf": part for n, part in enumerate(newer, 1)})
+    hub.plan(Fault(path="00003-of", where="cdn", status=416))
+    with pytest.raises(NetworkError):
+        take(road_to(hub, "Q8_0"), tmp_path, overwrite=True)
+    there = sorted((tmp_path / "Whale").glob("*.gguf"))
+    assert [part.read_bytes() for part in there] == PARTS
+    take(road_to(hub, "Q8_0"), tmp_path, overwrite=True)
+    assert [part.read_bytes() for part in there] == newer
+
+
+def test_a_level_that_is_split_no_more(hub: HubServer, tmp_path: Path) -> None:
+    take(road_to(hub, "Q8_0"), tmp_path)
+    hub.add(REPO, {"w-Q8_0.gguf": CONTENT})
+    take(road_to(hub, "Q8_0"), tmp_path, overwrite=True)
+    assert names(tmp_path / "Whale") == ["Whale-Q8_0.gguf", "Whale-Q8_0.json"]
+
+
+def test_a_lost_part_is_fetched(hub: HubServer, tmp_path: Path) -> None:
+    path, _ = take(road_to(hub, "Q8_0"), tmp_path)
+    (path.parent / "Whale-Q8_0-00002-of-00003.gguf").unlink()
+    take(road_to(hub, "Q8_0"), tmp_path)
+    assert [part.read_bytes() for part in sorted(path.parent.glob("*.gguf"))] == PARTS
+
+
+def test_a_file_that_nothing_is_known_of_is_not_replaced(hub: HubServer, tmp_path: Path) -> None:
+    path = tmp_path / "Whale" / "Whale-Q4_0.gguf"
+    path.parent.mkdir()
+    path.write_bytes(b"precious")
+    with pytest.raises(UsageError, match="is another file; --overwrite replaces it"):
+        take(road_to(hub), tmp_path)
+    assert path.read_bytes() == b"precious"
+
+
+def test_a_manifest_that_was_not_written_is_made_up_for(hub: HubServer, tmp_path: Path) -> None:
+    path, _ = take(road_to(hub), tmp_path)
+    path.with_name("Whale-Q4_0.json").unlink()  # as when the process was killed
+    hub.reset_counts()
+    take(road_to(hub), tmp_path)
+    assert hub.sent_bytes == 0
+    assert path.with_name("Whale-Q4_0.json").exists()
+
+
+def test_another_sources_file_is_not_taken_for_it(hub: HubServer, tmp_path: Path) -> None:
+    take(road_to(hub), tmp_path)
+    with pytest.raises(UsageError, match=f"is on this disk, from {REPO}"):
+        take(road_to(hub, repo=CACHED), tmp_path)
+
+
+def test_a_failure_leaves_no_empty_folder(hub: HubServer, tmp_path: Path) -> None:
+    hub.plan(Fault(path="w.Q4_0", where="cdn", status=416))
+    with pytest.raises(NetworkError):
+        take(road_to(hub), tmp_path)
+    assert names(tmp_path) == []
 
 
 def test_what_is_there_is_not_fetched(hub: HubServer, tmp_path: Path) -> None:
@@ -122,9 +181,8 @@ def test_the_hubs_own_cache_is_used(hub: HubServer, tmp_path: Path) -> None:
 def test_without_a_network_the_cache_will_do(hub: HubServer, tmp_path: Path) -> None:
     hf_hub_download(CACHED, "w.Q4_0.gguf", endpoint=hub.endpoint)
     asked = road_to(hub, repo=CACHED)
-    source = Snapshot(CACHED, "main", "main", "", asked.source.files, hub.endpoint)
-    reason = NetworkError("no network")
-    road = Download("Whale", "Q4_0", source, asked.files, None, reason)
+    source = replace(asked.source, commit="main", reason=NetworkError("no network"))
+    road = Download("Whale", "Q4_0", source, asked.files, None)
     path, _ = take(road, tmp_path)
     assert path.read_bytes() == CONTENT
 
@@ -132,7 +190,8 @@ def test_without_a_network_the_cache_will_do(hub: HubServer, tmp_path: Path) -> 
 def test_without_network_and_copy(hub: HubServer, tmp_path: Path) -> None:
     hub.add("owner/other", {"o.gguf": b"x"})
     source = snapshot("owner/other", endpoint=hub.endpoint)
-    road = Download("o", "Q4_0", source, (source.file("o.gguf"),), None, NetworkError("no network"))
+    source = replace(source, reason=NetworkError("no network"))
+    road = Download("o", "Q4_0", source, (source.file("o.gguf"),), None)
     with pytest.raises(NetworkError, match="no network"):
         take(road, tmp_path)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -57,11 +59,12 @@ def hub(files: Path) -> Iterator[HubServer]:
 
 
 @pytest.fixture
-def ask(hub: HubServer, fwlocal: Run) -> Ask:
-    """The program with that Hub."""
+def ask(hub: HubServer, fwlocal: Run, tmp_path: Path) -> Ask:
+    """The program with that Hub, and an empty cache of it."""
 
     def run(*arguments: str | Path, **settings: str) -> CompletedProcess[str]:
-        return fwlocal(*arguments, env={"HF_ENDPOINT": hub.endpoint, **settings})
+        own = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "huggingface")}
+        return fwlocal(*arguments, env={**own, **settings})
 
     return run
 
@@ -206,8 +209,8 @@ def revision_of(printed: str) -> str:
         ("frewilly2", 1, "did you mean freewilly2"),
         ("owner/Whale-GGUF/w.Q5_0.gguf", 1, "did you mean w.Q"),
         ("owner/Whale-GGUF:Q6_K", 1, "there are Q4_0, Q8_0"),
-        ("owner/Whale-GGUF@v7:Q4_0", 1, "no such revision; there are main"),
-        ("smollm2-135m:Q8_0", 1, "has no level 'Q8_0'; there are Q4_1"),
+        ("owner/Whale-GGUF@v7:Q4_0", 1, "the branches and tags are main"),
+        ("smollm2-135m:Q8_0", 1, "has no level 'Q8_0'; there is Q4_1"),
         ("owner/Whale-GGUF/readme.txt", 2, "FILE.gguf"),
     ],
 )
@@ -217,6 +220,79 @@ def test_what_is_not_there(ask: Ask, home: Path, model: str, code: int, says: st
     assert says in done.stderr
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("stable-beluga-7b:Q9",), "no quantization level is called 'Q9'"),
+        (("stable-beluga-7b", "-q", "Q4"), "did you mean"),
+        (("stable-beluga-7b", "-q", ","), "names no level"),
+        (("stable-beluga-7b:IQ2_M",), "needs an importance matrix"),
+        (("owner/Whale-GGUF:Q4_0", "--name", "../x"), "cannot be a folder's name"),
+        (("owner/Whale-GGUF/w.Q4_0.gguf", "--from-source"), "leave --from-source out"),
+    ],
+)
+def test_what_makes_no_sense_comes_before_the_licence(
+    ask: Ask, home: Path, arguments: tuple[str, ...], says: str
+) -> None:
+    done = ask("pull", *arguments, "--accept-licence")
+    assert done.returncode == 2, done.stderr
+    assert says in done.stderr
+    assert not (home / "licences.json").exists()
+
+
+def test_json_tells_what_is_there_now(ask: Ask, home: Path) -> None:
+    done = ask("pull", "owner/Whale", "-q", "Q8_0", "--json")
+    (told,) = json.loads(done.stdout)
+    path = home / "Whale" / "Whale-Q8_0.gguf"
+    assert (told["path"], told["size_bytes"]) == (str(path), path.stat().st_size)
+    assert len(told["revision"]) == 40
+
+
+def test_the_hubs_cache_serves_without_a_network(ask: Ask, hub: HubServer, home: Path) -> None:
+    client = (
+        "from huggingface_hub import hf_hub_download; import sys; hf_hub_download(*sys.argv[1:])"
+    )
+    subprocess.run(
+        [sys.executable, "-c", client, "owner/Whale-GGUF", "w.Q4_0.gguf"],
+        env={
+            **os.environ,
+            "HF_ENDPOINT": hub.endpoint,
+            "HF_HOME": str(home.parent / "huggingface"),
+        },
+        check=True,
+    )
+    done = ask("pull", "owner/Whale-GGUF:Q4_0", HF_HUB_OFFLINE="1")
+    assert done.returncode == 0, done.stderr
+    assert "taken from Hugging Face's cache" in done.stderr
+    assert ask("pull", "owner/Whale-GGUF:Q8_0", HF_HUB_OFFLINE="1").returncode == 4
+
+
+def test_two_conversions_at_once_share_one(ask: Ask, hub: HubServer, home: Path) -> None:
+    hub.plan(Fault(path=".safetensors", where="cdn", skip=1, stall_s=0.9))
+    with ThreadPoolExecutor(2) as pool:
+        runs = list(pool.map(lambda _: ask("pull", "owner/Whale:Q8_0"), range(2)))
+    assert [run.returncode for run in runs] == [0, 0], [run.stderr for run in runs]
+    assert runs[0].stdout == runs[1].stdout
+
+
+def test_a_folder_of_the_same_name_is_not_the_repository(
+    ask: Ask, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    (tmp_path / "owner").mkdir()
+    (tmp_path / "owner" / "Whale").symlink_to(files / "base")
+    monkeypatch.chdir(tmp_path)
+    done = ask("pull", "owner/Whale:Q8_0")
+    header = read_header(Path(done.stdout.strip()))
+    assert len(header.text("fwlocal.source.revision") or "") == 40
+
+
+def test_an_answer_that_passes_is_told(ask: Ask, hub: HubServer) -> None:
+    hub.plan(Fault(path="w.Q4_0", where="cdn", status=503, headers={"Retry-After": "2"}))
+    done = ask("pull", "owner/Whale-GGUF:Q4_0")
+    assert done.returncode == 0
+    assert "the Hub answers with 503: try again later; trying again in 2 s" in done.stderr
 
 
 def test_no_network(ask: Ask, home: Path) -> None:
