@@ -129,7 +129,7 @@ def test_a_dry_run_does_nothing(ask: Ask, hub: HubServer, home: Path) -> None:
 def test_a_repository_and_one_of_its_files(ask: Ask, home: Path) -> None:
     assert ask("pull", "owner/Whale-GGUF:q4_0").returncode == 0
     assert ask("pull", "owner/Whale-GGUF/w.Q8_0.gguf", "--name", "Moby").returncode == 0
-    levels = {(m["name"], m["level"]) for m in json.loads(ask("list", "--json").stdout)}
+    levels = {(m["model"], m["level"]) for m in json.loads(ask("list", "--json").stdout)}
     assert levels == {("Whale", "Q4_0"), ("Moby", "Q8_0")}
     assert ask("where", "owner/Whale-GGUF:Q4_0").stdout.strip().endswith("Whale-Q4_0.gguf")
 
