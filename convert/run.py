@@ -21,6 +21,7 @@ from convert.quantize import available_cores
 from convert.sources.source_file import SourceFile, WrongBytes
 from convert.writer import OutputFile, header_bytes, recorded_sources
 from fwlocal.errors import DoesNotFit, Interrupted, StoreError, UsageError
+from fwlocal.locks import Busy
 
 Notify = Callable[[str], None]
 Stamps = Sequence[Sequence[str | int]]
@@ -161,7 +162,7 @@ def _opened(
                 files.append(OutputFile(plan, header, _identity(header, stamps)))
                 stack.callback(files[-1].close)
                 if plan.path.exists() and not job.request.overwrite:
-                    raise UsageError(f"{plan.path}: was just written by another process")
+                    raise Busy(f"{plan.path}: was just written by another process")
             yield files
         except WrongBytes:
             for file in files:

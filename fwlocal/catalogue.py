@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fwlocal.registry import ModelSpec, Registry
 from fwlocal.store import Store
 from fwlocal.tables import Column, Table
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 COLUMNS = (
     Column("MODEL"),
@@ -46,8 +49,13 @@ def _describe(spec: ModelSpec, store: Store) -> dict[str, Any]:
     }
 
 
+def show(registry: Registry, store: Store, console: Console) -> None:
+    """The same for people, fitted to a terminal or else a line for each."""
+    table(registry, store).show(console)
+
+
 def table(registry: Registry, store: Store) -> Table:
-    """The same for people."""
+    """The same as a table."""
     return Table(COLUMNS, [_cells(spec, store) for spec in registry.models.values()])
 
 

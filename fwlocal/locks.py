@@ -27,6 +27,10 @@ SIGNING_TRIES = 2
 _HOLDER_BYTES = 4096
 
 
+class Busy(StoreError):
+    """Another process is at work on the file."""
+
+
 @dataclass(frozen=True)
 class Holder:
     """Who holds a lock, since when (ISO 8601, UTC), and what for, as in "downloading it"."""
@@ -102,7 +106,7 @@ class Lock:
         """Take the lock to be ``doing`` something, such as "downloading it".
 
         With ``wait``, ``on_wait`` is told once who holds it, and the wait may be long. Raises
-        StoreError naming the holder without ``wait``, and OSError where no lock can be made.
+        Busy naming the holder without ``wait``, and OSError where no lock can be made.
         """
         from filelock import FileLock
 
@@ -113,7 +117,7 @@ class Lock:
             if found is not None or tries > SIGNING_TRIES:  # it signs a moment after it takes it
                 holder = str(found or "another process is at work on it")
                 if not wait:
-                    raise StoreError(f"{self.path}: {holder}; wait for that, or stop it")
+                    raise Busy(f"{self.path}: {holder}; wait for that, or stop it")
                 if not told:
                     on_wait(holder)
                     told = True

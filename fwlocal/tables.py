@@ -72,9 +72,8 @@ class Table:
             more = min(spare, self._natural(index) - taken)
             least[index] += more
             spare -= more
-        if _total(least) > width:  # nothing can be left out any more: break names
-            first = min(least)
-            least[first] = max(1, least[first] - _total(least) + width)
+        while _total(least) > width and max(least.values()) > 1:  # names must be broken
+            least[max(least, key=lambda index: least[index])] -= 1
         return least
 
     def _grid(self, widths: dict[int, int]) -> Grid:

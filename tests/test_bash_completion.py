@@ -91,4 +91,3 @@ def test_a_tab(completed: Completed, line: str, becomes: str) -> None:
 def test_the_script_is_what_the_program_prints() -> None:
     script = ColonBashComplete(cli, {}, "fwlocal", "_FWLOCAL_COMPLETE").source()
     assert "complete -o nosort -F _fwlocal_completion fwlocal" in script
-    assert "%" not in re.sub(r"\$\{word#\*=\}|%\(", "", script)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,6 +106,7 @@ def test_only_one_of_many_threads_is_in(path: Path) -> None:
         with held(path, "counting", wait=True):
             inside.append(1)
             most.append(len(inside))
+            time.sleep(0.02)  # long enough for another one to come in
             inside.pop()
 
     threads = [threading.Thread(target=work) for _ in range(4)]

@@ -200,30 +200,31 @@ class _Conversion:
     work: Job
 
     def carry_out(self) -> dict[str, Path]:
-        """Do it; the path of each level."""
+        """Do it, after whoever else is at it, and take what that one made; the path of each
+        level."""
         from fwlocal.cli.conversion import carry_out
+        from fwlocal.locks import Busy, held
 
-        carry_out(self.work)
-        return {level.level.name: level.files[0].path for level in self.work.levels}
+        while True:
+            try:
+                carry_out(self.work)
+                return {level.level.name: level.files[0].path for level in self.work.levels}
+            except Busy:
+                for file in self.work.files:
+                    with held(file.path, "waiting", wait=True, on_wait=_tell_wait):
+                        pass
 
 
 def _prepare(roads: Sequence[Convert], library: Library, *, overwrite: bool) -> _Conversion:
-    """All levels of one source, for one pass; waits while another process is at it."""
+    """All levels of one source, for one pass."""
     from convert import job
     from fwlocal.cli import known_source
-    from fwlocal.locks import held
 
     road = roads[0]
     source = known_source.of_repository(road.repo, road.revision or None, library.registry)
-    folder = library.store.root / road.name
-    for one in roads:
-        path = library.store.path(one.name, one.level)
-        if folder.is_dir():
-            with held(path, "looking", wait=True, on_wait=_tell_wait):
-                pass
     request = source.request(
         ",".join(road.level for road in roads),
-        folder,
+        library.store.root / road.name,
         road.name,
         base=known_source.at_revision(road.base) if road.base else None,
         overwrite=overwrite,

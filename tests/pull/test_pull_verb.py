@@ -222,6 +222,44 @@ def test_what_is_not_there(ask: Ask, home: Path, model: str, code: int, says: st
     assert done.stdout == ""
 
 
+def test_a_split_model_is_pulled_whole_and_runs(
+    ask: Ask, hub: HubServer, files: Path, tmp_path: Path, home: Path
+) -> None:
+    arguments = ("-q", "F32", "--split-size", "1M", "-o", tmp_path / "made", "--name", "s")
+    first = Path(ask("convert", files / "checkpoint", *arguments).stdout.strip())
+    parts = sorted(first.parent.glob("*.gguf"))
+    assert len(parts) > 2
+    hub.add("owner/Split-GGUF", {f"F32/{part.name}": part for part in parts})
+    done = ask("pull", "owner/Split-GGUF")
+    assert done.returncode == 0, done.stderr
+    pulled = sorted((home / "Split").glob("*.gguf"))
+    assert [one.read_bytes() for one in pulled] == [part.read_bytes() for part in parts]
+    answer = ask("run", "-m", "Split:F32", "--raw", "--max-tokens", "2", "Sing")
+    assert answer.returncode == 0, answer.stderr
+    (listed,) = json.loads(ask("list", "--json").stdout)
+    assert len(listed["files"]) == len(parts)
+    assert ask("verify", "Split").returncode == 0
+
+
+def test_pulling_converting_and_removing_at_once(ask: Ask, home: Path) -> None:
+    commands = [
+        ("pull", "owner/Whale:Q8_0"),
+        ("pull", "owner/Whale:Q8_0", "--overwrite"),
+        ("rm", "Whale:Q8_0", "--yes"),
+        ("verify",),
+    ] * 3
+    with ThreadPoolExecutor(4) as pool:
+        runs = list(pool.map(lambda command: (command, ask(*command)), commands))
+    for command, run in runs:
+        assert run.returncode in (0, 1, 3), (command, run.stderr)
+        assert "a bug in fwlocal" not in run.stderr
+        assert run.returncode == 0 or command[0] != "pull", run.stderr
+    assert ask("pull", "owner/Whale:Q8_0").returncode == 0
+    assert ask("verify").returncode == 0
+    left = sorted(path.name for path in (home / "Whale").iterdir())
+    assert left == ["Whale-Q8_0.gguf", "Whale-Q8_0.json"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import subprocess
@@ -11,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.shell_completion import CompletionItem
+from rich.console import Console
 
-from fwlocal.cli import cli
-from fwlocal.completion import any_model, stored_model
+from fwlocal import listing
 from fwlocal.gguf import read_header
+from fwlocal.library import Library
 from fwlocal.locks import held
 from fwlocal.store.importing import folder_name
 from fwlocal.store.manifest import read_manifest
@@ -23,14 +24,6 @@ from tests import tiny_llama
 from tests.conftest import Run
 
 pytestmark = pytest.mark.usefixtures("home")
-
-
-@pytest.fixture
-def whale(tiny_gguf: Path, fwlocal: Run) -> str:
-    """The tiny model in the store, imported."""
-    done = fwlocal("import", tiny_gguf, "--name", "whale:F32")
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.strip()
 
 
 def data(fwlocal: Run, *arguments: str | Path) -> Any:
@@ -76,8 +69,8 @@ def test_an_imported_file_is_a_model_like_any_other(
 def test_a_copy_is_a_copy(tiny_gguf: Path, home: Path, fwlocal: Run) -> None:
     done = data(fwlocal, "import", tiny_gguf, "--copy", "--prompt-format", "chatml")
 
-    path = Path(done["file"])
-    assert (done["name"], done["level"]) == ("tiny", "GGUF")  # as general.name has it
+    path = Path(done["path"])
+    assert (done["model"], done["level"]) == ("tiny", "GGUF")  # as general.name has it
     assert not path.samefile(tiny_gguf)
     assert path.read_bytes() == tiny_gguf.read_bytes()
     assert "<|im_start|>user" in fwlocal("prompt", "-m", "tiny", "hi").stdout
@@ -120,6 +113,8 @@ def test_another_entry_is_not_replaced_unasked(
         (("TINY", "--name", "../up"), 2, "cannot be a folder's name; try 'up'"),
         (("TINY", "--name", ".hidden"), 2, "try 'hidden'"),
         (("TINY", "--name", "a:b/c"), 2, "try 'b-c'"),
+        (("TINY", "--name", "a:b\nc"), 2, "try 'b-c'"),
+        (("TINY", "--name", "a:b-00001-of-00002"), 2, "try 'GGUF'"),
         (("TINY", "--prompt-format", "alpaca"), 2, "'alpaca'; there are freewilly2"),
     ],
 )
@@ -150,7 +145,24 @@ def test_a_store_that_cannot_be_written(tiny_gguf: Path, tmp_path: Path, fwlocal
     done = fwlocal("import", tiny_gguf, env={"FWLOCAL_HOME": str(tmp_path / "file")})
 
     assert done.returncode == 1
-    assert "make it writable, or set FWLOCAL_HOME to another folder" in done.stderr
+    assert "is no folder; set FWLOCAL_HOME to another folder" in done.stderr
+
+
+def test_a_level_may_be_called_anything(home: Path, tiny_gguf: Path, fwlocal: Run) -> None:
+    done = fwlocal("import", tiny_gguf, "--name", "whale:my own, v2.1")
+
+    assert done.stdout == "whale:my own, v2.1\n"
+    assert done.stderr == "fwlocal: talk to it with `fwlocal chat -m 'whale:my own, v2.1'`\n"
+    assert data(fwlocal, "list")[0]["level"] == "my own, v2.1"
+    assert fwlocal("rm", "whale:my own, v2.1", "--yes").returncode == 0
+    assert not (home / "whale").exists()
+
+
+def test_a_known_models_name_is_the_users_word(tiny_gguf: Path, fwlocal: Run) -> None:
+    done = fwlocal("import", tiny_gguf, "--name", "freewilly2:mine")
+
+    assert (done.returncode, done.stdout) == (0, "freewilly2:mine\n")
+    assert "freewilly2 is a known model, so the file is treated as FreeWilly2" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -176,16 +188,24 @@ def test_names_made_sane(text: str, name: str) -> None:
 def test_list_shows_what_is_there(tiny_gguf: Path, fwlocal: Run, whale: str) -> None:
     (entry,) = data(fwlocal, "list")
 
-    assert (entry["name"], entry["level"], entry["state"]) == ("whale", "F32", "whole")
+    assert (entry["model"], entry["level"], entry["state"]) == ("whale", "F32", "whole")
     assert entry["size_bytes"] == tiny_gguf.stat().st_size
     assert entry["bits_per_weight"] == 32
     assert entry["source"] == str(tiny_gguf)
-    assert entry["last_used"] == ""
+    assert (entry["last_used"], entry["revision"], entry["licence"]) == (None, None, None)
     fwlocal("run", "-m", whale, "--max-tokens", "1", "hi")
     assert data(fwlocal, "list")[0]["last_used"] >= entry["added"]
-    heading, line, *_ = fwlocal("list", env={"COLUMNS": "200"}).stdout.splitlines()
+    heading, line, *_ = fwlocal("list").stdout.splitlines()
     assert heading.split() == ["MODEL", "LEVEL", "SIZE", "BITS", "ADDED", "USED", "SOURCE"]
     assert line.split()[:5] == ["whale", "F32", "444", "kB", "32.00"]
+
+
+def on_terminal(width: int) -> list[str]:
+    """What `fwlocal list` shows on one that wide."""
+    library, screen = Library.default(), io.StringIO()
+    console = Console(file=screen, force_terminal=True, color_system=None, width=width)
+    assert listing.show(library.store, library.registry, console)
+    return [line.rstrip() for line in screen.getvalue().splitlines()]
 
 
 @pytest.mark.parametrize("width", [60, 40])
@@ -194,11 +214,26 @@ def test_list_is_readable_on_a_narrow_terminal(
 ) -> None:
     fwlocal("import", tiny_gguf, "--name", "a-model-of-a-long-name:Q4_K_M")
 
-    lines = fwlocal("list", env={"COLUMNS": str(width)}).stdout.splitlines()
+    lines = on_terminal(width)
 
-    assert len(lines) == 3  # nothing is broken over two
+    assert len(lines) == 4  # nothing is broken over two
     assert all(len(line) <= width for line in lines)
     assert "a-model-of-a-long-name  Q4_K_M" in lines[1]
+    assert lines[-1] == "2 levels: 888 kB"
+
+
+def test_in_a_pipe_list_is_a_whole_line_for_each(
+    tiny_gguf: Path, tmp_path: Path, fwlocal: Run
+) -> None:
+    deep = tmp_path / ("a" * 60) / ("b" * 60) / "m m.gguf"
+    deep.parent.mkdir(parents=True)
+    deep.write_bytes(tiny_gguf.read_bytes())
+    fwlocal("import", deep, "--name", "whale")
+
+    heading, line = fwlocal("list", env={"COLUMNS": "40"}).stdout.splitlines()
+
+    assert heading.endswith("  SOURCE")
+    assert line.endswith(f"  {deep}")
 
 
 def test_list_tells_what_is_not_whole(home: Path, tmp_path: Path, fwlocal: Run) -> None:
@@ -208,12 +243,33 @@ def test_list_tells_what_is_not_whole(home: Path, tmp_path: Path, fwlocal: Run) 
 
     shown = fwlocal("list").stdout
 
-    assert "half:Q8_0: 3 MB so far, unfinished" in shown
+    assert "half:Q8_0: 3 MB so far, unfinished; remove it with `fwlocal rm half:Q8_0`" in shown
     assert "incomplete: wide-F32-00002-of-0000" in shown
-    states = {entry["name"]: entry["state"] for entry in data(fwlocal, "list")}
+    states = {entry["model"]: entry["state"] for entry in data(fwlocal, "list")}
     assert states == {"half": "unfinished", "wide": "incomplete"}
+    assert on_terminal(80)[-1].startswith("0 levels, 2 not whole: ")
     with held(home / "half" / "half-Q8_0.gguf", "fetching it"):
         assert f"so far, process {os.getpid()} on" in fwlocal("list").stdout
+
+
+def test_what_is_half_here_is_told_with_the_command_that_goes_on(home: Path, fwlocal: Run) -> None:
+    folder = home / "Whale"
+    folder.mkdir(parents=True)
+    (folder / ".Whale-Q4_0.gguf.partial").write_bytes(bytes(3_000_000))
+    (folder / ".Whale-Q4_0.gguf.download").write_text(
+        '{"identity": ["owner/Whale-GGUF", "w.Q4_0.gguf", "9", "etag"], "commit": "abc"}'
+    )
+    on = "go on with `fwlocal pull owner/Whale-GGUF:Q4_0`"
+
+    assert on in fwlocal("list").stdout
+    for arguments in (("run", "-m", "Whale", "hi"), ("show", "whale:q4_0"), ("where", "Whale"),
+                      ("where", "owner/Whale-GGUF")):  # fmt: skip
+        done = fwlocal(*arguments)
+        assert done.returncode == 1
+        assert done.stderr == f"fwlocal: Whale:Q4_0: 3 MB so far, unfinished; {on}\n"
+    (entry,) = data(fwlocal, "list")
+    assert (entry["source"], entry["revision"]) == ("owner/Whale-GGUF", "abc")
+    assert entry["command"] == "fwlocal pull owner/Whale-GGUF:Q4_0"
 
 
 def test_an_empty_store(fwlocal: Run) -> None:
@@ -246,16 +302,50 @@ def test_where_prints_the_path_alone(home: Path, fwlocal: Run, whale: str) -> No
     path = home / "whale" / "whale-F32.gguf"
     assert fwlocal("where", whale).stdout == f"{path}\n"
     assert data(fwlocal, "where", "whale") == {
-        "name": "whale",
+        "model": "whale",
         "level": "F32",
-        "file": str(path),
+        "path": str(path),
         "files": [str(path)],
+        "size_bytes": path.stat().st_size,
+        "source": read_source(path),
+        "revision": None,
+        "licence": None,
     }
+
+
+def read_source(path: Path) -> str:
+    """What the manifest beside a stored file says."""
+    manifest = read_manifest(path.with_suffix(".json"))
+    return manifest.source if manifest else ""
+
+
+def test_where_of_a_file_elsewhere(tmp_path: Path, tiny_gguf: Path, fwlocal: Run) -> None:
+    path = tmp_path / "own.gguf"
+    path.write_bytes(tiny_gguf.read_bytes())
+
+    told = data(fwlocal, "where", path)
+
+    assert (told["model"], told["level"], told["path"]) == ("own", None, str(path))
+    assert (told["size_bytes"], told["source"]) == (path.stat().st_size, None)
+
+
+def test_every_verb_calls_a_thing_the_same(fwlocal: Run, whale: str) -> None:
+    (listed,) = data(fwlocal, "list")
+    (verified,) = data(fwlocal, "verify")
+    shown, place = data(fwlocal, "show", whale), data(fwlocal, "where", whale)
+    (removed,) = data(fwlocal, "rm", whale, "--yes")["removed"]
+
+    for told in (verified, shown, place, removed):
+        for name in ("model", "level", "path", "files", "size_bytes"):
+            assert told[name] == listed[name]
+    for told in (shown, place):
+        for name in ("source", "revision", "licence"):
+            assert told[name] == listed[name]
 
 
 @pytest.mark.parametrize("verb", ["where", "show", "verify"])
 def test_what_is_not_there_can_be_pulled(verb: str, fwlocal: Run) -> None:
-    for model in ("freewilly2:Q2_K", "smollm2-135m", "owner/repo:Q4_K_M"):
+    for model in ("freewilly2:Q2_K", "freewilly2:Q8_0", "smollm2-135m", "owner/repo:Q4_K_M"):
         done = fwlocal(verb, model)
         assert done.returncode == 1
         assert f"get it with `fwlocal pull {model}`" in done.stderr
@@ -272,6 +362,16 @@ def test_show_tells_where_it_came_from(tiny_gguf: Path, fwlocal: Run, whale: str
     assert facts["sha256"] == hashlib.sha256(tiny_gguf.read_bytes()).hexdigest()
 
 
+def test_show_begins_with_what_matters(fwlocal: Run, whale: str) -> None:
+    shown = fwlocal("show", whale).stdout
+
+    labels = [line[:13].rstrip() for line in shown.splitlines()[:7]]
+    assert labels == ["model", "path", "size", "architecture", "weights", "context", "licence"]
+    assert "general.architecture" not in shown
+    assert "general.architecture" in fwlocal("show", whale, "--metadata").stdout
+    assert "general.architecture" in data(fwlocal, "show", whale)["metadata"]
+
+
 def test_show_of_a_split_model_counts_all_its_tensors(
     home: Path, tmp_path: Path, fwlocal: Run
 ) -> None:
@@ -280,7 +380,7 @@ def test_show_of_a_split_model_counts_all_its_tensors(
     facts = data(fwlocal, "show", "wide")
 
     assert len(facts["tensors"]) == 21
-    assert facts["file_size_bytes"] == sum(part.stat().st_size for part in parts)
+    assert facts["size_bytes"] == sum(part.stat().st_size for part in parts)
     assert facts["source"].removesuffix(".gguf").endswith("wide")
 
 
@@ -350,6 +450,8 @@ def test_rm_asks(answer: str, code: int, home: Path, whale: str) -> None:
         ("freewilly2", 1, "freewilly2 is not on this disk"),
         ("whale:Q2_K", 1, "whale:Q2_K is not on this disk; `fwlocal list`"),
         ("..", 2, "is not in the models folder"),
+        ("", 2, "names no model"),
+        (":Q4_0", 2, "names no model"),
     ],
 )
 def test_rm_removes_nothing_else(
@@ -361,6 +463,31 @@ def test_rm_removes_nothing_else(
     assert says in done.stderr
     assert tiny_gguf.exists()
     assert (home / "whale" / "whale-F32.gguf").exists()
+
+
+def test_rm_takes_parts_that_lie_beside_the_file_of_the_same_level(
+    home: Path, tmp_path: Path, fwlocal: Run, whale: str
+) -> None:
+    folder = home / "whale"
+    for part in split(tmp_path, "wide", fwlocal, tmp_path):
+        (folder / part.name.replace("wide", "whale")).write_bytes(part.read_bytes())
+    (folder / "whale-F32-mine-00001-of-00002.gguf").touch()
+
+    assert fwlocal("rm", whale, "--yes").returncode == 0
+
+    assert [path.name for path in folder.iterdir()] == ["whale-F32-mine-00001-of-00002.gguf"]
+
+
+def test_a_manifest_that_was_left_behind(
+    home: Path, tiny_gguf: Path, fwlocal: Run, whale: str
+) -> None:
+    (home / "whale" / "whale-F32.gguf").unlink()
+    assert data(fwlocal, "list") == []
+
+    assert fwlocal("rm", "whale", "--yes").returncode == 0
+
+    assert not (home / "whale").exists()
+    assert fwlocal("rm", "whale", "--yes").returncode == 1
 
 
 def test_rm_by_path(home: Path, fwlocal: Run, whale: str) -> None:
@@ -420,9 +547,9 @@ def test_verify_hashes_the_whole_store(home: Path, fwlocal: Run, tmp_path: Path)
         f"`fwlocal import {two} --name two:F32 --overwrite`"
     )
     reports = {report["model"]: report for report in data(fwlocal, "verify")}
-    assert reports["one:F32"]["damaged"] == []
-    assert reports["one:F32"]["sha256"] == hashlib.sha256(one.read_bytes()).hexdigest()
-    assert reports["two:F32"]["damaged"][0]["tensor"] is None
+    assert reports["one"]["damaged"] == []
+    assert reports["one"]["sha256"] == hashlib.sha256(one.read_bytes()).hexdigest()
+    assert reports["two"]["damaged"][0]["tensor"] is None
 
 
 def test_verify_of_a_cut_file_and_a_missing_part(
@@ -459,6 +586,41 @@ def test_verify_knows_the_embedded_models_hash(home: Path, fwlocal: Run, tiny_gg
     assert "`fwlocal pull smollm2-135m:Q4_1 --overwrite`" in done.stderr
 
 
+def test_verify_tells_of_a_file_under_the_name_that_was_asked(
+    tiny_gguf: Path, fwlocal: Run, whale: str
+) -> None:
+    assert fwlocal("verify", tiny_gguf).stdout.startswith(f"{tiny_gguf}: sound: its SHA-256 is as")
+    (report,) = data(fwlocal, "verify", tiny_gguf)
+    assert (report["model"], report["path"]) == ("whale", str(tiny_gguf))
+
+
+def test_verify_of_what_never_was_a_gguf(tmp_path: Path, fwlocal: Run) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("Call me Ishmael.")
+    for path in (text, tmp_path):
+        done = fwlocal("verify", path)
+        assert done.returncode == 1
+        assert one_line(done.stderr)
+        assert "convert" not in done.stderr
+    assert f"{text}: is no GGUF" in fwlocal("verify", text).stderr
+
+
+def one_line(text: str) -> bool:
+    return text.startswith("fwlocal: ") and text.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", ["list", "verify", "models"])
+def test_a_models_folder_that_is_a_file(verb: str, tmp_path: Path, fwlocal: Run) -> None:
+    (tmp_path / "file").touch()
+
+    done = fwlocal(verb, env={"FWLOCAL_HOME": str(tmp_path / "file")})
+
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"fwlocal: {tmp_path / 'file'}: is no folder; set FWLOCAL_HOME to another folder\n"
+    )
+
+
 def test_a_read_only_store_can_be_read(home: Path, fwlocal: Run, whale: str) -> None:
     folder = home / "whale"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -473,36 +635,6 @@ def test_a_read_only_store_can_be_read(home: Path, fwlocal: Run, whale: str) -> 
             assert "make it writable" in fwlocal("rm", whale, "--yes").stderr
     finally:
         folder.chmod(0o700)
-
-
-# shell completion
-
-
-def completed(function: Any, incomplete: str) -> list[CompletionItem]:
-    parameter = cli.commands["run"].params[1]
-    items: list[CompletionItem] = function(cli.make_context("fwlocal", []), parameter, incomplete)
-    return items
-
-
-def test_names_and_levels_are_completed(whale: str) -> None:
-    assert [item.value for item in completed(any_model, "freew")] == ["freewilly2", "freewilly1"]
-    assert [item.value for item in completed(any_model, "wha")] == ["whale", "whale:F32"]
-    assert [item.value for item in completed(stored_model, "")] == ["whale", "whale:F32"]
-    (file,) = completed(any_model, "./mod")
-    assert (file.value, file.type) == ("./mod", "file")
-
-
-def test_a_broken_configuration_completes_to_files(tmp_path: Path) -> None:
-    (tmp_path / "config").write_text("a file, not a folder")
-    (item,) = completed(any_model, "fre")
-    assert item.type == "file"
-
-
-@pytest.mark.parametrize("words", ["fwlocal run -m fre", "fwlocal show wh", "fwlocal rm wh"])
-def test_the_shell_asks_the_program(words: str, fwlocal: Run, whale: str) -> None:
-    shell = {"_FWLOCAL_COMPLETE": "bash_complete", "COMP_WORDS": words}
-    done = fwlocal(env={**shell, "COMP_CWORD": str(len(words.split()) - 1)})
-    assert any(line.startswith("plain,") for line in done.stdout.splitlines()), done.stderr
 
 
 def test_a_header_of_an_imported_file_is_what_it_was(

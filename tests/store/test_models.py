@@ -122,7 +122,9 @@ def test_a_path_with_a_published_name(library: Library, tmp_path: Path) -> None:
         ("freewilly2", "fwlocal pull freewilly2:Q4_K_M"),
         ("freewilly2:Q9", "no level 'Q9'; there are Q2_K"),
         ("smollm2-135m:Q8_0", "no level 'Q8_0'; there is Q4_1"),
-        ("freewilly1", "no GGUF of it is published; make it with `fwlocal pull freewilly1:Q4_K_M`"),
+        ("freewilly1", "get it with `fwlocal pull freewilly1:Q4_K_M`, which converts it"),
+        ("freewilly2:q8_0", "get it with `fwlocal pull freewilly2:Q8_0`, which converts it"),
+        ("stable-beluga-1b", "did you mean stable-beluga-13b or stable-beluga-7b?"),
         ("owner/repo:Q4_K_M", "fwlocal pull owner/repo:Q4_K_M"),
     ],
 )
@@ -130,6 +132,7 @@ def test_what_is_missing_is_told_with_the_way_to_get_it(
     library: Library, model: str, says: str
 ) -> None:
     put(library, "Whale", "Whale-Q8_0.gguf")
+    put(library, "stable-beluga-7b", "stable-beluga-7b-Q2_K.gguf")
 
     with pytest.raises(ModelNotFound) as caught:
         found(model, library)
