@@ -37,8 +37,8 @@ def stored_model(
 def pullable_model(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Names of known models, of those on this disk, and of the repositories that these came from;
-    after NAME: its levels."""
+    """Names of known models, of those on this disk that came from a repository, and of these
+    repositories; after NAME: its levels."""
     name, colon, _ = incomplete.partition(":")
     if not colon:
         return _matching(incomplete, _safely(_pullable))
@@ -110,12 +110,10 @@ def _stored(library: Library) -> Iterator[Offer]:
 
 def _pullable(library: Library) -> Iterator[Offer]:
     yield from _known(library)
-    for name in library.store.names():
-        if name not in library.registry.models:
-            yield name, "on this disk"
     for stored in library.store.entries(library.registry):
         source = stored.manifest.source if stored.manifest else ""
         if stored.spec is None and _is_repository(source):
+            yield stored.name, f"from {source}"
             yield source, f"{stored.name} came from it"
 
 

@@ -51,7 +51,10 @@ def test_names_and_levels_of_what_can_be_run(whale: None) -> None:
     assert (file.value, file.type) == ("./mod", "file")
 
 
-def test_what_can_be_pulled(whale: None) -> None:
+def test_what_can_be_pulled(whale: None, home: Path) -> None:
+    (home / "waif").mkdir()
+    (home / "waif" / "waif-F32.gguf").touch()  # from nobody knows where
+
     assert offered(pullable_model, "ST") == ["stable-beluga-13b", "stable-beluga-7b"]
     assert offered(pullable_model, "w") == ["whale"]
     assert offered(pullable_model, "own") == ["owner/Whale-GGUF"]

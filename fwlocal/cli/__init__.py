@@ -141,7 +141,7 @@ def models(as_json: bool) -> None:
     else:
         from rich.console import Console
 
-        Console().print(catalogue.table(registry, store))
+        catalogue.show(registry, store, Console())
 
 
 for verb in (pull, convert, list_models, show, where, rm, verify, import_model):

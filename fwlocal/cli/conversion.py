@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fwlocal.cli.output import notify, print_json
+from fwlocal.completion import format_name, level_name
 from fwlocal.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def _list_levels(context: click.Context, _: click.Parameter, asked: bool) -> Non
 
 _convert_options = (
     click.option("-q", "--quant", multiple=True, default=("Q4_K_M",), show_default=True,
-                 metavar="LEVEL,...", help="Levels to write, all in one pass."),
+                 metavar="LEVEL,...", shell_complete=level_name,
+                 help="Levels to write, all in one pass."),
     click.option("--list-levels", is_flag=True, is_eager=True, expose_value=False,
                  callback=_list_levels, help="Print the levels and exit."),
     click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
@@ -52,7 +54,7 @@ _convert_options = (
     click.option("--base", metavar="SOURCE", help="What a delta is added to, such as LLaMA-65B."),
     click.option("--imatrix", type=click.Path(path_type=Path), metavar="FILE",
                  help="Importance matrix of llama-imatrix; IQ2 levels and some IQ3 need one."),
-    click.option("--prompt-format", metavar="NAME",
+    click.option("--prompt-format", metavar="NAME", shell_complete=format_name,
                  help="The format that goes into the file: freewilly2, freewilly1, chatml."),
     click.option("--split-size", callback=_size, metavar="SIZE",
                  help="Split each level into files of about SIZE (2G), no tensor cut."),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fwlocal.cli.output import notify, print_json
+from fwlocal.completion import level_name, pullable_model
 from fwlocal.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,12 +24,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("model", metavar="MODEL[:LEVEL]")
+@click.argument("model", metavar="MODEL[:LEVEL]", shell_complete=pullable_model)
 @click.option(
     "-q",
     "--quant",
     multiple=True,
     metavar="LEVEL,...",
+    shell_complete=level_name,
     help="Levels; by default the best one that fits this machine.",
 )
 @click.option("--from-source", is_flag=True, help="Convert, even if a ready-made GGUF exists.")

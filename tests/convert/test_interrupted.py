@@ -268,7 +268,7 @@ def test_a_folder_that_cannot_be_written(source: Path, tmp_path: Path, fwlocal: 
 
 
 @pytest.mark.parametrize("more", [(), ("--dry-run",)])
-@pytest.mark.parametrize("kind", ["loop", "dangling", "file", "loop/below"])
+@pytest.mark.parametrize("kind", ["loop", "dangling", "loop/below", "file/below"])
 def test_a_folder_that_cannot_be_one(
     kind: str, more: tuple[str, ...], source: Path, tmp_path: Path, fwlocal: Run
 ) -> None:
