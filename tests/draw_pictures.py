@@ -22,9 +22,11 @@ from rich.style import Style
 from rich.text import Text
 
 from tests.convert.checkpoints import write_checkpoint
+from tests.hub_server import HubServer
 from tests.tiny_llama import Shape
 
 COLUMNS = 96
+MADE = ("Q4_K_M", "Q8_0")
 LLAMA = Shape(1024, 2816, 4, 16, 4, vocab_size=16384)
 QUIET_S = 3.0  # a screen that has not changed for so long is finished
 COLOURS = {"default": "white", "brown": "yellow", "brightblack": "bright_black"}
@@ -91,13 +93,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         os.chdir(temporary)
         write_checkpoint(Path("MyLlama"), LLAMA, dtype="BF16", shards=2)
-        convert = "fwlocal convert ./MyLlama --quant Q4_K_M,Q8_0"
+        convert = f"fwlocal convert ./MyLlama --quant {','.join(MADE)}"
         program = f"{convert} --dry-run; {convert}; fwlocal verify MyLlama-Q4_K_M.gguf"
         draw(screen(program, 24), "fwlocal convert", folder / "convert.svg")
-        os.environ |= {"FWLOCAL_HOME": "models", "HF_HUB_OFFLINE": "1"}
-        roads = "fwlocal pull freewilly2 --quant Q4_K_M,IQ4_XS --dry-run"
-        program = f"{roads}; fwlocal pull smollm2-135m; fwlocal import MyLlama-Q8_0.gguf"
-        draw(screen(f"{program}; fwlocal list", 24), "fwlocal pull", folder / "pull.svg")
+        with HubServer() as hub:
+            hub.add("whales/Orca", {path.name: path for path in Path("MyLlama").iterdir()})
+            ready = {f"Humpback.{one}.gguf": Path(f"MyLlama-{one}.gguf") for one in MADE}
+            hub.add("whales/Humpback-GGUF", dict(ready))
+            os.environ |= {"FWLOCAL_HOME": "models", "HF_ENDPOINT": hub.endpoint}
+            program = "fwlocal pull whales/Humpback-GGUF; fwlocal pull whales/Orca:Q5_K_M"
+            draw(screen(f"{program}; fwlocal list", 24), "fwlocal pull", folder / "pull.svg")
 
 
 if __name__ == "__main__":

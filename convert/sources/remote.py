@@ -112,6 +112,7 @@ class RemoteWeightFile:
             buffer[:] = kept
         else:
             self._fetch(buffer, offset)
+            self.was_read_aside |= self._feed.is_open
 
     def lies_at(self, path: Path) -> bool:
         """It is on no disk."""
