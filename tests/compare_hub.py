@@ -27,6 +27,7 @@ from convert.sources.checkpoint import open_checkpoint
 from convert.sources.location import locate
 from tests.convert import checkpoints
 from tests.hub_server import HubServer, Seen, client_environment
+from tests.sound_gguf import write_sound_gguf
 from tests.tiny_llama import Shape
 
 BIG = Shape(1024, 2816, 20, 16, 16, vocab_size=32000)  # 1.29 GB in F32
@@ -230,9 +231,7 @@ def overlap(before: Sequence[tuple[int, int]], now: Sequence[tuple[int, int]]) -
 def downloads(bench: Bench) -> list[str]:
     """A plain GGUF of 2 GB, with connections cut and with the program killed."""
     large = bench.folder / "large.gguf"
-    with large.open("wb") as file:
-        for seed in range(LARGE_BYTES // 100_000_000):
-            file.write(random.Random(seed).randbytes(100_000_000))
+    write_sound_gguf(large, LARGE_BYTES)
     expected = hashlib.sha256(large.read_bytes()).hexdigest()
     chance = random.Random(1)
     rows = []

@@ -20,7 +20,7 @@ from huggingface_hub.constants import HF_HUB_ETAG_TIMEOUT
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from fwlocal.errors import ModelNotFound, NetworkError
-from fwlocal.hub.client import endpoint_or_default, explained, persistently, quiet
+from fwlocal.hub.client import endpoint_or_default, explained, persistently, set_up
 from fwlocal.hub.remote_file import HubFile, RemoteFile
 
 MAX_SMALL_BYTES = 64 << 20
@@ -68,7 +68,7 @@ def snapshot(
     """
     where = endpoint_or_default(endpoint)
     api = HfApi(endpoint=where)
-    quiet()
+    set_up()
 
     def ask() -> Snapshot:
         with explained(repo, where, lambda: _nearest(api, repo, revision)):
@@ -179,7 +179,7 @@ def fetch_small(source: Snapshot, names: Iterable[str], waits_s: Sequence[float]
             f"{source.repo}: no checkpoint is in it (config.json, weights); a repository of GGUFs "
             "is for `fwlocal pull`"
         )
-    quiet()
+    set_up()
     for name in wanted:
 
         def fetch(name: str = name) -> str:
