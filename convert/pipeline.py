@@ -95,7 +95,7 @@ def run(
     stored = (tensor.source_name for tensor, _ in work if tensor.values is None)
     model.source.expect(list(dict.fromkeys(stored)))
     with _pool(options.n_threads) as pool:
-        for part in _ahead(_slices(model, work, options, pool), SLICES_AHEAD):
+        for part in _slices(model, work, options, pool):
             _write(part)
             if part.is_last and part.tensor.values is None:
                 model.source.done(part.tensor.source_name)
@@ -112,17 +112,6 @@ def _pool(n_threads: int) -> Iterator[ThreadPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _ahead(slices: Iterator[_Slice | None], count: int) -> Iterator[_Slice]:
-    """The slices, of which ``count`` more are always on their way, and none at a None."""
-    waiting: deque[_Slice] = deque()
-    for part in slices:
-        if part is not None:
-            waiting.append(part)
-        while len(waiting) > (0 if part is None else count):
-            yield waiting.popleft()
-    yield from waiting
 
 
 def _in_source_order(model: Model) -> list[ModelTensor]:
@@ -162,9 +151,27 @@ def _slices(
     work: Sequence[tuple[ModelTensor, Outputs]],
     options: Options,
     pool: ThreadPoolExecutor,
-) -> Iterator[_Slice | None]:
-    """Every slice of the work, read and given to the threads when it is asked for; None before one
-    that may be read only when all before it are written."""
+) -> Iterator[_Slice]:
+    """Every slice of the work, in order, read and given to the threads while SLICES_AHEAD more are
+    on their way; fewer where the source has no room for what is read and not yet written."""
+    waiting: deque[_Slice] = deque()
+    for tensor, outputs, first, count in _cut(work):
+        while waiting and not _has_room(model, tensor, first + count):
+            yield waiting.popleft()
+        waiting.append(_start(model, tensor, outputs, (first, count), options, pool))
+        if len(waiting) > SLICES_AHEAD:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def _has_room(model: Model, tensor: ModelTensor, end_row: int) -> bool:
+    return tensor.values is not None or model.source.has_room(tensor.source_name, end_row)
+
+
+def _cut(
+    work: Sequence[tuple[ModelTensor, Outputs]],
+) -> Iterator[tuple[ModelTensor, Outputs, int, int]]:
+    """The tensors in slices: first row and number of rows."""
     for tensor, outputs in work:
         step = max(1, SLICE_ELEMENTS // tensor.shape[-1])
         n_rows = _n_rows(tensor)
@@ -172,12 +179,7 @@ def _slices(
             head = n_rows // tensor.n_head
             step = max(1, step // head) * head
         for first in range(0, n_rows, step):
-            count = min(step, n_rows - first)
-            if tensor.values is None and not model.source.has_room(
-                tensor.source_name, first + count
-            ):
-                yield None
-            yield _start(model, tensor, outputs, (first, count), options, pool)
+            yield tensor, outputs, first, min(step, n_rows - first)
 
 
 def _start(
