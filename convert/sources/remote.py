@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ PIECE_BYTES = 8 << 20
 HEAD_BYTES, TAIL_BYTES = 32 << 10, 64 << 10  # kept, since headers and directories lie there
 NEAR_BYTES = 16 << 10  # small pieces so near to each other come with one request
 N_CONNECTIONS = 8
+HASHED_LATER = 4  # pieces, in a thread of its own
 MAX_UNHASHED_BYTES = 64 << 20
 
 OpenStream = Callable[[Sequence[Span], int], Stream]
@@ -180,6 +182,8 @@ class Feed:
         self._stops: list[tuple[str, int]] = []
         self._n_done = 0
         self._done: set[str] = set()
+        self._hasher = ThreadPoolExecutor(1, thread_name_prefix="hash")
+        self._hashing: deque[Future[None]] = deque()
 
     @property
     def is_open(self) -> bool:
@@ -219,6 +223,8 @@ class Feed:
             self._n_done += 1
         if self._n_done > before and self._stream is not None:
             self._stream.allow(self._limit())
+        while self._hashing and (self._hashing[0].done() or self._n_done == len(self._stops)):
+            self._hashing.popleft().result()
 
     def fill(self, file: RemoteWeightFile, buffer: Bytes, offset: int) -> bool:
         """Fill the buffer, if its bytes come next in the stream, or nearly so."""
@@ -235,6 +241,8 @@ class Feed:
 
     def close(self) -> None:
         """Stop fetching."""
+        while self._hashing:
+            wait([self._hashing.popleft()])
         if self._stream is not None:
             self._stream.close()
             self._stream, self._runs = None, ()
@@ -274,14 +282,20 @@ class Feed:
         """The next bytes, which lie in one run."""
         run = self._runs[self._index]
         stream.read_into(view)
-        file = _remote(run.file)
-        file.count(len(view))
-        for check in self._checks[self._index]:
-            check.update(run.begin + self._position - run.start, view)
+        _remote(run.file).count(len(view))
+        self._hashing.append(self._hasher.submit(self._check, self._index, self._position, view))
+        if len(self._hashing) > HASHED_LATER:
+            self._hashing.popleft().result()
         self._position += len(view)
-        if self._position == run.stop:
-            file.has_passed = run.is_whole
-            self._index += 1
+        self._index += self._position == run.stop
+
+    def _check(self, index: int, position: int, view: memoryview) -> None:
+        """Hash what has come. Raises WrongBytes at a file's end, or an entry's."""
+        run = self._runs[index]
+        for check in self._checks[index]:
+            check.update(run.begin + position - run.start, view)
+        if position + len(view) == run.stop:
+            _remote(run.file).has_passed = run.is_whole
 
 
 def _remote(file: SourceFile) -> RemoteWeightFile:
