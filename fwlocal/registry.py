@@ -28,6 +28,16 @@ else:
 
 DEFAULT_MODEL = "smollm2-135m"
 
+# The most that a shape's numbers may be; llama.cpp's LLAMA_MAX_LAYERS, and more than any Llama has.
+_MOST = {
+    "n_layer": 512,
+    "n_embd": 1 << 20,
+    "n_ff": 1 << 22,
+    "n_head": 1 << 16,
+    "n_head_kv": 1 << 16,
+}
+_MOST |= {"n_vocab": 1 << 24, "head_dim": 1 << 16}
+
 
 @dataclass(frozen=True)
 class Licence:
@@ -88,6 +98,26 @@ class WheelSource:
 
 
 @dataclass(frozen=True)
+class LlamaShape:
+    """The numbers of a Llama that decide how large its tensors are; ``head_dim`` 0 divides
+    ``n_embd`` among the heads, ``tied`` has the token embeddings serve as the output too."""
+
+    n_layer: int
+    n_embd: int
+    n_ff: int
+    n_head: int
+    n_head_kv: int
+    n_vocab: int
+    head_dim: int = 0
+    tied: bool = False
+
+    @property
+    def n_per_head(self) -> int:
+        """The width of one head."""
+        return self.head_dim or self.n_embd // self.n_head
+
+
+@dataclass(frozen=True)
 class SamplingDefaults:
     """What the model's card recommends; None leaves llama.cpp's default."""
 
@@ -101,7 +131,8 @@ class SamplingDefaults:
 @dataclass(frozen=True)
 class ModelSpec:
     """One entry. ``max_tokens`` bounds the answers of a model that does not find an end;
-    ``stand_in`` marks one that only shows that everything works."""
+    ``stand_in`` marks one that only shows that everything works; ``shape`` is for planning before
+    anything is downloaded."""
 
     name: str
     title: str
@@ -115,6 +146,7 @@ class ModelSpec:
     base: Checkpoint | None = None
     gguf: GGUFRelease | None = None
     package: WheelSource | None = None
+    shape: LlamaShape | None = None
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
     draft: str | None = None
     max_tokens: int | None = None
@@ -227,7 +259,19 @@ def _entry(name: str, table: object, path: Path) -> ModelSpec:
     if spec.prompt_format not in FORMAT_NAMES:
         known = ", ".join(FORMAT_NAMES)
         raise RegistryError(f"{where}.prompt_format: {spec.prompt_format!r} is none of {known}")
+    if spec.shape is not None:
+        _check_shape(spec.shape, f"{where}.shape")
     return spec
+
+
+def _check_shape(shape: LlamaShape, where: str) -> None:
+    """Raise RegistryError for numbers that no Llama has."""
+    for key, most in _MOST.items():
+        value, least = getattr(shape, key), int(key != "head_dim")
+        if not least <= value <= most:
+            raise RegistryError(f"{where}.{key}: must be {least} to {most}, not {value}")
+    if shape.n_head % shape.n_head_kv or (shape.n_embd % shape.n_head and not shape.head_dim):
+        raise RegistryError(f"{where}: n_head must divide n_embd, and n_head_kv n_head")
 
 
 def _build(cls: Any, table: Mapping[str, Any], where: str) -> Any:

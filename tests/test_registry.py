@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from fwlocal.errors import ModelNotFound, RegistryError
-from fwlocal.registry import DEFAULT_MODEL, Registry, load_registry, user_file
+from fwlocal.registry import DEFAULT_MODEL, LlamaShape, Registry, load_registry, user_file
 
+SHAPE = "n_layer = 2, n_embd = 64, n_ff = 128, n_head = 4, n_head_kv = 2, n_vocab = 512"
 OWN = """
 [mine]
 title = "Mine"
@@ -54,6 +55,13 @@ def test_freewilly2_drafts_with_its_small_sister(registry: Registry) -> None:
     assert registry.get("freewilly2").draft == "stable-beluga-7b"
 
 
+def test_every_shape_is_known_before_a_download(registry: Registry) -> None:
+    shape = registry.get("freewilly2").shape
+    assert shape is not None
+    assert (shape.n_layer, shape.n_head, shape.n_head_kv, shape.n_per_head) == (80, 64, 8, 128)
+    assert all(spec.shape for spec in registry.models.values())
+
+
 def test_entries_are_frozen(registry: Registry) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         registry.get("freewilly2").title = "x"  # type: ignore[misc]
@@ -74,6 +82,13 @@ def test_a_users_file_adds_and_replaces(tmp_path: Path) -> None:
     assert registry.get("mine").prompt_format == "chatml"
     assert registry.get("freewilly2").title == "Mine"
     assert "freewilly1" in registry.models
+
+
+def test_a_users_entry_may_have_a_shape(tmp_path: Path) -> None:
+    own = OWN + f"shape = {{ {SHAPE.replace('64', '66')}, head_dim = 16, tied = true }}"
+    shape = load_registry(write(tmp_path, own)).get("mine").shape
+    assert shape == LlamaShape(2, 66, 128, 4, 2, 512, head_dim=16, tied=True)
+    assert shape.n_per_head == 16
 
 
 def test_a_byte_order_mark_is_no_matter(tmp_path: Path) -> None:
@@ -101,6 +116,11 @@ def test_a_byte_order_mark_is_no_matter(tmp_path: Path) -> None:
         (OWN + 'draft = "nothing"', "mine.draft: no model is called nothing"),
         (OWN + 'name = "other"', "unknown key 'name'"),
         (OWN.replace("[mine]", '["a/b"]'), "may not hold"),
+        (OWN + "shape = { n_layer = 2 }", "mine.shape: key 'n_embd' is missing"),
+        (OWN + f"shape = {{ {SHAPE.replace('64', '0')} }}", "shape.n_embd: must be 1 to"),
+        (OWN + f"shape = {{ {SHAPE.replace('64', '66')} }}", "shape: n_head must divide n_embd"),
+        (OWN + f"shape = {{ {SHAPE.replace('kv = 2', 'kv = 3')} }}", "must divide n_embd, and"),
+        (OWN + f"shape = {{ {SHAPE}, tied = 1 }}", "shape.tied: must be true or false"),
     ],
 )
 def test_a_broken_file_names_the_entry(tmp_path: Path, text: str, says: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import importlib.util
+import os
 import re
 import sys
 import types
@@ -117,7 +118,13 @@ def set_verbose(verbose: bool) -> None:
 
 
 def library(name: str) -> ctypes.CDLL:
-    """The shared library ``name`` beside libllama, such as "ggml-base"."""
+    """The library ``name`` that libllama itself uses, such as "ggml-base".
+
+    Opening it by its file name would be wrong: wheels hold copies where a build has links, and a
+    copy has devices and callbacks of its own. dlsym looks through libllama's dependencies.
+    """
+    if os.name != "nt":
+        return lib._lib  # type: ignore[no-any-return]
     extensions = importlib.import_module("llama_cpp._ctypes_extensions")
     return extensions.load_shared_library(name, lib._base_path)  # type: ignore[no-any-return]
 
