@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 from fwlocal.errors import FwlocalError
 
 if TYPE_CHECKING:
-    from fwlocal.engine import Engine
+    from fwlocal.engine import EngineLike
 
 __all__ = ["FwlocalError", "__version__", "load"]
 __version__ = "0.1.0"
 
 
-def load(model: str, **options: Any) -> Engine:
+def load(model: str, **options: Any) -> EngineLike:
     """An engine for ``model``: a name from ``fwlocal models``, ``NAME:LEVEL`` or a .gguf's path.
 
     ``options`` are those of ``fwlocal.loader.EngineOptions``: ``n_ctx``, ``n_threads``,
-    ``n_gpu_layers``, ``flash_attn``, ``kv_type``, ``mmap``, ``mlock``, ``prompt_format``. The
-    embedded default is fetched when it is missing. Raises FwlocalError.
+    ``n_gpu_layers``, ``gpu_memory``, ``workers``, ``flash_attn``, ``kv_type``, ``mmap``,
+    ``mlock``, ``prompt_format``. The embedded default is fetched when it is missing. Raises FwlocalError.
     """
     from fwlocal.loader import EngineOptions, open_model
 

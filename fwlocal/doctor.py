@@ -11,9 +11,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from time import localtime, strftime
 from typing import TYPE_CHECKING, Any
 
 from fwlocal import __version__, hardware
+from fwlocal.config import FILE_NAME, Config, load_config
 from fwlocal.errors import FwlocalError, RegistryError
 from fwlocal.hardware import Device, Memory
 from fwlocal.registry import load_registry, user_file
@@ -46,7 +48,8 @@ class Folder:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that ``doctor`` shows. ``llama_cpp_python`` is (installed, required)."""
+    """Everything that ``doctor`` shows. ``llama_cpp_python`` is (installed, required), the
+    bandwidth in bytes per second; ``workers`` are config.toml's."""
 
     fwlocal: str
     python: str
@@ -56,23 +59,30 @@ class Report:
     backends: tuple[str, ...]
     rpc: bool
     devices: tuple[Device, ...]
+    performance_cores: int
     physical_cores: int
     logical_cores: int
     memory: Memory
     memory_bandwidth: float
+    memory_bandwidth_measured: str
     models_folder: Folder
     user_models_toml: Path
+    config_toml: Path
+    workers: tuple[str, ...]
     problems: tuple[Problem, ...]
 
 
 def examine() -> Report:
-    """Look at everything; takes about a second, mostly to measure the memory bandwidth."""
+    """Look at everything; the first time in about a second, to measure the memory bandwidth."""
     problems: list[Problem] = []
     build, rpc, devices = _examine_llama(problems)
     versions = _installed("llama_cpp_python"), _required("llama_cpp_python")
     folder = _folder(default_root())
     backends = tuple(dict.fromkeys(device.backend for device in devices))
     problems += [check for check in _checks(versions, backends, folder) if check]
+    config_toml = _own_registry().with_name(FILE_NAME)
+    config = _examine_config(config_toml, problems)
+    bandwidth = hardware.known_bandwidth()
     return Report(
         fwlocal=__version__,
         python=f"{platform.python_version()} ({sys.executable})",
@@ -81,13 +91,17 @@ def examine() -> Report:
         llama_cpp=build,
         backends=backends,
         rpc=rpc,
-        devices=devices,
+        devices=hardware.distinct(devices),
+        performance_cores=hardware.performance_cores(),
         physical_cores=hardware.physical_cores(),
         logical_cores=hardware.logical_cores(),
         memory=hardware.memory(),
-        memory_bandwidth=hardware.memory_bandwidth(),
+        memory_bandwidth=bandwidth.bytes_per_s,
+        memory_bandwidth_measured=strftime("%Y-%m-%d", localtime(bandwidth.measured_at)),
         models_folder=folder,
         user_models_toml=_own_registry(),
+        config_toml=config_toml,
+        workers=config.workers,
         problems=tuple(problems),
     )
 
@@ -100,6 +114,14 @@ def _examine_llama(problems: list[Problem]) -> tuple[str | None, bool, tuple[Dev
     except FwlocalError as error:
         problems.append(Problem(str(error).partition("; ")[0], _install()))
         return None, False, ()
+
+
+def _examine_config(path: Path, problems: list[Problem]) -> Config:
+    try:
+        return load_config(path.parent)
+    except FwlocalError as error:
+        problems.append(Problem(str(error), f"correct {path}, or move it away"))
+        return Config()
 
 
 def _checks(
@@ -242,6 +264,10 @@ def _device_line(device: Device) -> str:
     return f"{device.name}: {device.description} ({device.kind}), {free:.1f} of {total:.1f} GB free"
 
 
+def _file_line(path: Path) -> str:
+    return f"{path}{'' if path.exists() else ' (none)'}"
+
+
 def _folder_line(folder: Folder) -> str:
     state = "" if folder.exists else " (not made yet)"
     return f"{folder.path}{state}, {folder.free_bytes / 1e9:.1f} GB free"
@@ -255,13 +281,17 @@ _ROWS: dict[str, Callable[[Report], list[str]]] = {
     "llama.cpp": lambda r: [r.llama_cpp or "not loaded"],
     "backends": lambda r: [", ".join(r.backends) + (", RPC built in" if r.rpc else "")],
     "devices": lambda r: [_device_line(device) for device in r.devices] or ["none"],
-    "cores": lambda r: [f"{r.physical_cores} physical, {r.logical_cores} logical"],
+    "cores": lambda r: [
+        f"{r.performance_cores} fast, {r.physical_cores} physical, {r.logical_cores} logical"
+    ],
     "memory": lambda r: [
         f"{r.memory.available_bytes / 1e9:.1f} of {r.memory.total_bytes / 1e9:.1f} GB available"
     ],
-    "bandwidth": lambda r: [f"{r.memory_bandwidth / 1e9:.1f} GB/s read (measured)"],
-    "models": lambda r: [_folder_line(r.models_folder)],
-    "own models.toml": lambda r: [
-        f"{r.user_models_toml}{'' if r.user_models_toml.exists() else ' (none)'}"
+    "bandwidth": lambda r: [
+        f"{r.memory_bandwidth / 1e9:.1f} GB/s read (measured {r.memory_bandwidth_measured})"
     ],
+    "models": lambda r: [_folder_line(r.models_folder)],
+    "own models.toml": lambda r: [_file_line(r.user_models_toml)],
+    "config.toml": lambda r: [_file_line(r.config_toml)],
+    "workers": lambda r: [", ".join(r.workers) or "none"],
 }

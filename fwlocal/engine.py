@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Protocol
 
 from fwlocal import llama
 from fwlocal.answer import Answer, Generation, Result, Timings
@@ -20,6 +21,42 @@ from fwlocal.prompts import Message, Render, Segment
 from fwlocal.sampling import PENALTY_LAST_N, SamplingParams
 
 ANSWER_ROOM = 1024  # tokens kept free for an answer when the context's size is ours to choose
+
+
+class EngineLike(Protocol):
+    """What callers may use of an engine, in this process or in one of its own
+    (``fwlocal.isolation``); see Engine for what it means."""
+
+    system: str | None
+    sampling: SamplingParams
+    max_tokens: int | None
+    stop: tuple[str, ...]
+    interrupt: Interrupt
+    load_s: float
+
+    def __enter__(self) -> EngineLike: ...
+    def __exit__(self, *_: object) -> None: ...
+    def close(self) -> None: ...
+    def reset(self) -> None: ...
+    @property
+    def limit(self) -> int: ...
+    def prompt_tokens(self, messages: Iterable[Message | dict[str, str]]) -> list[int]: ...
+    def text_tokens(self, text: str) -> list[int]: ...
+    def chat(
+        self,
+        messages: Iterable[Message | dict[str, str]],
+        *,
+        sampling: SamplingParams | None = None,
+        max_tokens: int | None = None,
+    ) -> Generation: ...
+    def generate(
+        self,
+        prompt: Sequence[int],
+        *,
+        sampling: SamplingParams | None = None,
+        max_tokens: int | None = None,
+        stop: Sequence[str] = (),
+    ) -> Generation: ...
 
 
 class Engine:
@@ -70,6 +107,11 @@ class Engine:
         self._end_running()
         self.cache.clear()
 
+    @property
+    def limit(self) -> int:
+        """Tokens of prompt and answer that the context can grow to."""
+        return self.cache.limit
+
     def prompt_segments(self, messages: Iterable[Message | dict[str, str]]) -> tuple[Segment, ...]:
         """The prompt that asks for the answer to ``messages``."""
         return self._render([_as_message(message) for message in messages])
@@ -77,6 +119,10 @@ class Engine:
     def prompt_tokens(self, messages: Iterable[Message | dict[str, str]]) -> list[int]:
         """The ids of that prompt."""
         return encode(self.model, self.prompt_segments(messages))
+
+    def text_tokens(self, text: str) -> list[int]:
+        """The ids of a raw prompt, in which control tokens are parsed."""
+        return encode(self.model, [Segment(text, scaffold=True)])
 
     def chat(
         self,
@@ -119,7 +165,7 @@ class Engine:
         stages = [(stage.name, stage.arguments) for stage in params.stages]
         sampler = llama.Sampler(self.model, stages, params.grammar)
         sampler.remember(prompt[-PENALTY_LAST_N:])
-        room = self.cache.limit - len(prompt)
+        room = self.limit - len(prompt)
         answer = Answer(stop, room if max_tokens is None else min(max_tokens, room))
         steps = self._steps(sampler, list(prompt), answer, params.seed or 0)
         self._running = Generation(steps)

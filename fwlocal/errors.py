@@ -8,13 +8,14 @@ bug.
     ├── ModelNotFound       1   no such model, or it is not on this disk
     ├── BadModelFile        1   a file that is no sound GGUF, or that llama.cpp refuses
     ├── BadCheckpoint       1   a source of weights that cannot be converted
-    ├── RegistryError       1   a models.toml that cannot be used
+    ├── RegistryError       1   a models.toml or config.toml that cannot be used
     ├── BadGrammar          1   a grammar or JSON schema that cannot be used
     ├── PromptTooLong       1   more tokens than the context holds
     ├── StoreError          1   the models folder, or another target, cannot be read or written
     ├── UsageError          2   options or input that make no sense together
     ├── Damaged             3   a file of the models folder is no longer what it was
     ├── NetworkError        4   something could not be fetched
+    │   └── WorkerLost      4   what computed an answer was lost on the way
     ├── DoesNotFit          5   not enough memory or disk
     └── Interrupted         130 the user stopped it (143 when terminated)
 """
@@ -41,7 +42,7 @@ class BadCheckpoint(FwlocalError):
 
 
 class RegistryError(FwlocalError):
-    """A models.toml has an unknown key, a missing key or a wrong type."""
+    """A models.toml or config.toml has an unknown key, a missing key or a wrong type."""
 
 
 class BadGrammar(FwlocalError):
@@ -72,6 +73,17 @@ class NetworkError(FwlocalError):
     """Something could not be fetched."""
 
     exit_code = 4
+
+
+class WorkerLost(NetworkError):
+    """A worker, or the process that the engine runs in, was lost on the way.
+
+    ``lost`` is the text up to its last step, ``then``: a chat has another than a command.
+    """
+
+    def __init__(self, lost: str, then: str = "run the command again") -> None:
+        super().__init__(f"{lost} {then}")
+        self.lost = lost
 
 
 class DoesNotFit(FwlocalError):

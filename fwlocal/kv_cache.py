@@ -14,15 +14,20 @@ from fwlocal.errors import PromptTooLong
 from fwlocal.offload import default_n_ctx
 
 
-def _any_size(n_ctx: int) -> None:
+def _any_size(n_ctx_now: int, n_ctx: int) -> None:
+    pass
+
+
+def _unnoticed(context: llama.Context) -> None:
     pass
 
 
 class KVCache:
     """A llama.cpp context and the tokens whose keys and values it holds.
 
-    ``options.n_ctx`` 0 lets it grow up to what the model was trained on. ``check_n_ctx`` raises
-    DoesNotFit for a size that the machine cannot hold; ``should_stop`` ends long evaluations.
+    ``options.n_ctx`` 0 lets it grow up to what the model was trained on. ``check_n_ctx`` gets the
+    size now, 0 at first, and the one that is needed, and raises DoesNotFit where the machine cannot
+    hold it; ``on_open`` gets each context; ``should_stop`` ends long evaluations.
     """
 
     def __init__(
@@ -30,14 +35,15 @@ class KVCache:
         model: llama.Model,
         options: llama.ContextOptions,
         should_stop: Callable[[], bool],
-        check_n_ctx: Callable[[int], None] = _any_size,
+        check_n_ctx: Callable[[int, int], None] = _any_size,
+        on_open: Callable[[llama.Context], None] = _unnoticed,
     ) -> None:
         self.tokens: list[int] = []
         self.limit = options.n_ctx or model.n_ctx_train or default_n_ctx(0)
         self._model = model
         self._options = options
         self._should_stop = should_stop
-        self._check_n_ctx = check_n_ctx
+        self._check_n_ctx, self._on_open = check_n_ctx, on_open
         self._context: llama.Context | None = None
 
     @property
@@ -54,6 +60,11 @@ class KVCache:
             raise RuntimeError("the KV cache has no context yet")
         return self._context
 
+    def open(self) -> None:
+        """Make the context now, and not when the first prompt comes."""
+        if self._context is None:
+            self._open(self.n_ctx)
+
     def make_room(self, n_prompt: int, n_answer: int) -> None:
         """Make or grow the context for a prompt, and if it may grow for an answer too.
 
@@ -63,6 +74,8 @@ class KVCache:
             raise PromptTooLong(self._too_long(n_prompt))
         if self._context is None:
             wanted = default_n_ctx(self._model.n_ctx_train, n_prompt + n_answer)
+            if not self._options.n_ctx:
+                self._check_n_ctx(0, wanted)
             self._open(self._options.n_ctx or wanted)
         elif n_prompt >= self.n_ctx:
             self._grow(n_prompt + n_answer)
@@ -110,12 +123,13 @@ class KVCache:
     def _open(self, n_ctx: int) -> None:
         options = replace(self._options, n_ctx=n_ctx)
         self._context = llama.Context(self._model, options, self._should_stop)
+        self._on_open(self._context)
 
     def _grow(self, n_wanted: int) -> None:
         """Move the cache into a context of at least twice the size, within the limit."""
         wanted = max(default_n_ctx(self.limit, n_wanted), 2 * self.n_ctx)
         n_ctx = min(wanted, self.limit)
-        self._check_n_ctx(n_ctx)
+        self._check_n_ctx(self.n_ctx, n_ctx)
         tokens, state = self.tokens, self.context.state()
         self.close()
         self._open(n_ctx)

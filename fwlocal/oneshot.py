@@ -12,11 +12,10 @@ from typing import Any, BinaryIO, TextIO
 
 from fwlocal.answer import Generation, Result
 from fwlocal.conversation import Conversation
-from fwlocal.encoding import encode
 from fwlocal.errors import FwlocalError, UsageError
 from fwlocal.interrupts import catching
 from fwlocal.loader import LoadedModel
-from fwlocal.prompts import Message, Segment
+from fwlocal.prompts import Message
 from fwlocal.store import ModelFile
 from fwlocal.terminal import inert
 
@@ -64,7 +63,7 @@ def answer(loaded: LoadedModel, request: Request, output: Output) -> int:
     sampling, limit = engine.sampling.updated(request.sampling), request.max_tokens
     with catching(interrupt):
         if loaded.prompt_format is None:
-            tokens = encode(engine.model, [Segment(request.text, scaffold=True)])
+            tokens = engine.text_tokens(request.text)
             generation = engine.generate(tokens, sampling=sampling, max_tokens=limit)
         else:
             system = engine.system if request.system is None else request.system

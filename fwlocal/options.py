@@ -14,6 +14,7 @@ import click
 
 from fwlocal.completion import any_model, format_name
 from fwlocal.errors import BadGrammar, UsageError
+from fwlocal.sizes import parse_size, parse_sizes
 
 if TYPE_CHECKING:
     from fwlocal.loader import EngineOptions
@@ -21,14 +22,19 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
 
-KV_TYPES = ("f16", "q8_0", "q4_0")
+KV_TYPES = ("auto", "f16", "q8_0", "q4_0")
 FLASH_ATTENTION = ("auto", "on", "off")
+MOST_LAYERS = 10**6  # more than any model has
 
 _SAMPLING = ("temp", "top_k", "top_p", "min_p", "repeat_penalty", "seed")
 _ENGINE = (
     "n_ctx",
     "threads",
     "n_gpu_layers",
+    "gpu_memory",
+    "gpu_margin",
+    "shrink_context",
+    "workers",
     "flash_attn",
     "kv_type",
     "mmap",
@@ -79,7 +85,80 @@ sampling_options = _stack(
     click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="Longest answer."),
 )
 
+
+def _layers(context: click.Context, parameter: click.Parameter, value: str) -> int | None:
+    """``auto`` is None. Raises UsageError."""
+    if value.strip().lower() == "auto":
+        return None
+    if not value.strip().isdecimal():
+        raise UsageError(f"--n-gpu-layers {value!r}: must be a number of layers, or auto")
+    return min(int(value), MOST_LAYERS)
+
+
+def _sizes(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[int, ...] | None:
+    return None if value is None else parse_sizes(value, parameter.opts[0], may_be_zero=True)
+
+
+def _size(context: click.Context, parameter: click.Parameter, value: str) -> int:
+    return parse_size(value, parameter.opts[0], may_be_zero=True)
+
+
+def _workers(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[str, ...]:
+    """The addresses, checked; without the option those of config.toml."""
+    from fwlocal.config import config_folder, load_config
+    from fwlocal.workers import parse_addresses
+
+    if value is None:
+        return load_config(config_folder()).workers
+    return tuple(map(str, parse_addresses(value))) if value.strip() else ()
+
+
+offload_options = _stack(
+    click.option(
+        "--n-gpu-layers",
+        default="auto",
+        metavar="N|auto",
+        callback=_layers,
+        help="Layers on the GPUs. [default: auto, as many as fit]",
+    ),
+    click.option(
+        "--gpu-memory",
+        metavar="SIZE,...",
+        callback=_sizes,
+        help="Use no more than that of each GPU, as in 20G.",
+    ),
+    click.option(
+        "--gpu-margin",
+        metavar="SIZE",
+        default="512M",
+        callback=_size,
+        help="Keep that much of each GPU free. [default: 512M]",
+    ),
+    click.option(
+        "--kv-type",
+        "--kv",
+        "kv_type",
+        type=click.Choice(KV_TYPES),
+        default="auto",
+        help="KV cache type. [default: f16, or q8_0 where more layers fit by it]",
+    ),
+    click.option(
+        "--shrink-context", is_flag=True, help="Take less context where nothing else helps."
+    ),
+    click.option(
+        "--workers",
+        metavar="HOST:PORT,...",
+        callback=_workers,
+        help="Other machines that run `fwlocal worker`. [default: those of config.toml]",
+    ),
+)
+
 engine_options = _stack(
+    offload_options,
     click.option(
         "--n-ctx",
         type=click.IntRange(min=0),
@@ -92,15 +171,7 @@ engine_options = _stack(
         metavar="N",
         help="[default: the physical cores]",
     ),
-    click.option(
-        "--n-gpu-layers",
-        type=click.IntRange(min=-1),
-        default=-1,
-        metavar="N",
-        help="Layers on the GPU; -1 is all of them.",
-    ),
     click.option("--flash-attn", type=click.Choice(FLASH_ATTENTION), default="auto"),
-    click.option("--kv-type", type=click.Choice(KV_TYPES), default="f16", help="KV cache type."),
     click.option("--mmap/--no-mmap", default=True, help="Map the file, or read it in."),
     click.option("--mlock", is_flag=True, help="Keep the model in RAM."),
     click.option("--verbose", is_flag=True, help="Show llama.cpp's log on stderr."),

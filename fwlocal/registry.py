@@ -20,6 +20,7 @@ from typing import Any
 
 from fwlocal.errors import ModelNotFound, RegistryError
 from fwlocal.prompts import FORMAT_NAMES
+from fwlocal.shapes import LlamaShape
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -27,16 +28,6 @@ else:
     import tomli as tomllib
 
 DEFAULT_MODEL = "smollm2-135m"
-
-# The most that a shape's numbers may be; llama.cpp's LLAMA_MAX_LAYERS, and more than any Llama has.
-_MOST = {
-    "n_layer": 512,
-    "n_embd": 1 << 20,
-    "n_ff": 1 << 22,
-    "n_head": 1 << 16,
-    "n_head_kv": 1 << 16,
-}
-_MOST |= {"n_vocab": 1 << 24, "head_dim": 1 << 16}
 
 
 @dataclass(frozen=True)
@@ -95,26 +86,6 @@ class WheelSource:
     member: str
     sha256: str
     size_bytes: int
-
-
-@dataclass(frozen=True)
-class LlamaShape:
-    """The numbers of a Llama that decide how large its tensors are; ``head_dim`` 0 divides
-    ``n_embd`` among the heads, ``tied`` has the token embeddings serve as the output too."""
-
-    n_layer: int
-    n_embd: int
-    n_ff: int
-    n_head: int
-    n_head_kv: int
-    n_vocab: int
-    head_dim: int = 0
-    tied: bool = False
-
-    @property
-    def n_per_head(self) -> int:
-        """The width of one head."""
-        return self.head_dim or self.n_embd // self.n_head
 
 
 @dataclass(frozen=True)
@@ -201,10 +172,10 @@ def load_registry(user_file: Path | None = None) -> Registry:
 
     Raises RegistryError naming the file and the entry for anything that is wrong in either.
     """
-    tables = _read_toml(shipped_file())
+    tables = read_toml(shipped_file())
     entries = {name: _entry(name, table, shipped_file()) for name, table in tables.items()}
     if user_file is not None and user_file.exists():
-        for name, table in _read_toml(user_file).items():
+        for name, table in read_toml(user_file).items():
             entries[name] = _entry(name, table, user_file)
     for spec in entries.values():
         if spec.draft is not None and spec.draft not in entries:
@@ -235,7 +206,8 @@ def user_file() -> Path:
     return platformdirs.user_config_path("fwlocal", appauthor=False) / "models.toml"
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises RegistryError in one line that names it."""
     try:
         tables: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         return tables
@@ -255,27 +227,20 @@ def _entry(name: str, table: object, path: Path) -> ModelSpec:
         raise RegistryError(f"{where}: unknown key 'name'; the table's own name is it")
     if ":" in name or "/" in name or "\\" in name or name.startswith("."):
         raise RegistryError(f"{where}: a model's name may not hold ':', '/' or '\\'")
-    spec: ModelSpec = _build(ModelSpec, {"name": name, **table}, where)
+    spec: ModelSpec = build(ModelSpec, {"name": name, **table}, where)
     if spec.prompt_format not in FORMAT_NAMES:
         known = ", ".join(FORMAT_NAMES)
         raise RegistryError(f"{where}.prompt_format: {spec.prompt_format!r} is none of {known}")
-    if spec.shape is not None:
-        _check_shape(spec.shape, f"{where}.shape")
+    if spec.shape is not None and (problem := spec.shape.problem()):
+        raise RegistryError(f"{where}.shape: {problem}")
     return spec
 
 
-def _check_shape(shape: LlamaShape, where: str) -> None:
-    """Raise RegistryError for numbers that no Llama has."""
-    for key, most in _MOST.items():
-        value, least = getattr(shape, key), int(key != "head_dim")
-        if not least <= value <= most:
-            raise RegistryError(f"{where}.{key}: must be {least} to {most}, not {value}")
-    if shape.n_head % shape.n_head_kv or (shape.n_embd % shape.n_head and not shape.head_dim):
-        raise RegistryError(f"{where}: n_head must divide n_embd, and n_head_kv n_head")
+def build(cls: Any, table: Mapping[str, Any], where: str, then: str = ".") -> Any:
+    """An instance of the dataclass ``cls`` from a TOML table, every key and type checked.
 
-
-def _build(cls: Any, table: Mapping[str, Any], where: str) -> Any:
-    """An instance of the dataclass ``cls`` from a TOML table, every key and type checked."""
+    Raises RegistryError that begins with ``where``, and ``then`` a key of the table.
+    """
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}
     for key in table:
@@ -287,7 +252,7 @@ def _build(cls: Any, table: Mapping[str, Any], where: str) -> Any:
         no_default = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         if no_default and key not in table:
             raise RegistryError(f"{where}: key {key!r} is missing")
-    return cls(**{key: _convert(hints[key], v, f"{where}.{key}") for key, v in table.items()})
+    return cls(**{k: _convert(hints[k], v, f"{where}{then}{k}") for k, v in table.items()})
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
@@ -296,7 +261,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin in (typing.Union, types.UnionType):  # X | None; TOML has no null
         return _convert(arguments[0], value, where)
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-        return _build(hint, value, where)
+        return build(hint, value, where)
     if origin is tuple and isinstance(value, list):
         return tuple(_convert(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value))
     if origin is Mapping and isinstance(value, dict):

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from fwlocal.errors import ModelNotFound, RegistryError
-from fwlocal.registry import DEFAULT_MODEL, LlamaShape, Registry, load_registry, user_file
+from fwlocal.registry import DEFAULT_MODEL, Registry, load_registry, user_file
+from fwlocal.shapes import LlamaShape
 
 SHAPE = "n_layer = 2, n_embd = 64, n_ff = 128, n_head = 4, n_head_kv = 2, n_vocab = 512"
 OWN = """
@@ -117,7 +118,7 @@ def test_a_byte_order_mark_is_no_matter(tmp_path: Path) -> None:
         (OWN + 'name = "other"', "unknown key 'name'"),
         (OWN.replace("[mine]", '["a/b"]'), "may not hold"),
         (OWN + "shape = { n_layer = 2 }", "mine.shape: key 'n_embd' is missing"),
-        (OWN + f"shape = {{ {SHAPE.replace('64', '0')} }}", "shape.n_embd: must be 1 to"),
+        (OWN + f"shape = {{ {SHAPE.replace('64', '0')} }}", "mine.shape: n_embd must be 1 to"),
         (OWN + f"shape = {{ {SHAPE.replace('64', '66')} }}", "shape: n_head must divide n_embd"),
         (OWN + f"shape = {{ {SHAPE.replace('kv = 2', 'kv = 3')} }}", "must divide n_embd, and"),
         (OWN + f"shape = {{ {SHAPE}, tied = 1 }}", "shape.tied: must be true or false"),

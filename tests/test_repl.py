@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Generator, Sequence
-from types import SimpleNamespace
 
 import pytest
 
 from fwlocal.answer import FinishReason, Generation, Result, Timings
 from fwlocal.conversation import Conversation
-from fwlocal.errors import Interrupted, PromptTooLong
+from fwlocal.errors import FwlocalError, Interrupted, NetworkError, PromptTooLong, WorkerLost
 from fwlocal.interrupts import Interrupt
 from fwlocal.prompts import Message
 from fwlocal.repl.loop import LEAVE_HINT, Chat
@@ -20,7 +19,8 @@ Steps = Callable[[], None]
 
 
 class FakeEngine:
-    """Answers "answer N" to the Nth message; ``during`` runs in the middle of each answer."""
+    """Answers "answer N" to the Nth message; ``during`` runs in the middle of each answer, and
+    ``failures`` are what happens to the first ones instead: an error in mid-answer, or None."""
 
     def __init__(
         self,
@@ -28,10 +28,12 @@ class FakeEngine:
         *,
         finish: FinishReason = "stop",
         first: str = "answer ",
+        failures: Sequence[FwlocalError | None] = (),
     ) -> None:
         self.first = first
+        self.failures = list(failures)
         self.interrupt = Interrupt()
-        self.cache = SimpleNamespace(limit=100)
+        self.limit = 100
         self.during = during
         self.finish = finish
         self.asked: list[list[Message]] = []
@@ -47,6 +49,8 @@ class FakeEngine:
         said = [self.first]
         yield said[0]
         self.during()
+        if self.failures and (failure := self.failures.pop(0)):
+            raise failure
         if not self.interrupt.is_set():
             said.append(str(number))
             yield said[1]
@@ -107,7 +111,8 @@ def test_reset_forgets_all_but_the_system_text() -> None:
 def test_help_lists_every_command() -> None:
     (text,) = Session("/help").run().notes
 
-    assert all(name in text for name in ("/help", "/reset", "/exit", "Ctrl-C", "Ctrl-D"))
+    names = "/help", "/retry", "/reset", "/exit", "Ctrl-C", "Ctrl-D"
+    assert all(name in text for name in names)
 
 
 def test_exit_leaves() -> None:
@@ -167,6 +172,89 @@ def test_a_message_that_does_not_fit_is_taken_back() -> None:
 
     assert "999 tokens" in session.notes[0]
     assert session.engine.asked[-1] == [Message("system", "be kind"), Message("user", "hello")]
+
+
+SYSTEM, HELLO = Message("system", "be kind"), Message("user", "hello")
+LOST = WorkerLost("a worker was lost in mid-answer (gone); start it again, then")
+
+
+def test_retry_asks_again_what_was_lost_in_mid_answer() -> None:
+    engine = FakeEngine(failures=[None, LOST])
+    session = Session("hello", "and now?", "/retry", engine=engine).run()
+
+    assert session.said == "answer 1\nanswer \nanswer 3\n"
+    assert session.notes == ["a worker was lost in mid-answer (gone); start it again, then /retry"]
+    assert engine.asked[2] == engine.asked[1]
+    assert session.chat.conversation.turns == [
+        HELLO,
+        Message("assistant", "answer 1"),
+        Message("user", "and now?"),
+        Message("assistant", "answer 3"),
+    ]
+
+
+def test_retry_goes_on_asking_while_a_worker_is_missing() -> None:
+    missing = NetworkError("no worker answers at den:50052; start it there")
+    engine = FakeEngine(failures=[LOST, missing, missing])
+    session = Session("hello", "/retry", "/retry", "/retry", engine=engine).run()
+
+    assert engine.asked == [[SYSTEM, HELLO]] * 4
+    assert session.notes[1:] == [str(missing)] * 2
+    assert session.chat.conversation.turns == [HELLO, Message("assistant", "answer 4")]
+
+
+def test_retry_after_an_answer_replaces_it() -> None:
+    session = Session("hello", "/retry", "/retry").run()
+
+    assert session.engine.asked == [[SYSTEM, HELLO]] * 3
+    assert session.chat.conversation.turns == [HELLO, Message("assistant", "answer 3")]
+    assert session.notes == []
+
+
+def test_a_failed_retry_leaves_the_answer_that_there_was() -> None:
+    engine = FakeEngine(failures=[None, LOST])
+    session = Session("hello", "/retry", engine=engine).run()
+    assert session.chat.conversation.turns == [HELLO, Message("assistant", "answer 1")]
+
+    again = Session("/retry", engine=engine)
+    again.chat.conversation = session.chat.conversation
+    again.run()
+
+    assert again.chat.conversation.turns == [HELLO, Message("assistant", "answer 3")]
+
+
+def test_a_new_message_after_an_error_is_the_one_to_retry() -> None:
+    engine = FakeEngine(failures=[LOST])
+    Session("hello", "never mind", "/retry", engine=engine).run()
+
+    assert engine.asked[1] == engine.asked[2] == [SYSTEM, Message("user", "never mind")]
+
+
+def test_retry_of_a_message_stopped_before_any_answer() -> None:
+    stops = iter([lambda: signal.raise_signal(signal.SIGINT)])
+    engine = FakeEngine(during=lambda: next(stops, lambda: None)(), first="")
+    session = Session("hello", "/retry", engine=engine).run()
+
+    assert session.chat.conversation.turns == [HELLO, Message("assistant", "2")]
+
+
+@pytest.mark.parametrize("before", [[], ["hello", "/reset"], ["too long", "/reset"]])
+def test_nothing_to_retry_is_said(before: list[str]) -> None:
+    session = Session(*before, "/retry").run()
+
+    assert session.notes[-1] == "there is nothing to ask again yet"
+
+
+def test_ctrl_c_while_an_engine_starts_anew_comes_back_to_the_prompt() -> None:
+    def stopped_in_the_load() -> None:
+        signal.raise_signal(signal.SIGINT)
+        raise Interrupted
+
+    engine = FakeEngine(during=stopped_in_the_load, first="")
+    session = Session("hello", "/help", engine=engine).run()
+
+    assert session.notes[0] == "(stopped)"
+    assert len(session.notes) == 2
 
 
 def test_an_answer_cut_by_a_full_context_says_so() -> None:

@@ -21,7 +21,9 @@ from fwlocal import __version__, options
 from fwlocal.cli.conversion import convert
 from fwlocal.cli.library import import_model, list_models, rm, show, verify, where
 from fwlocal.cli.output import NotifyHandler, notify, print_json
+from fwlocal.cli.plan import plan
 from fwlocal.cli.pull import pull
+from fwlocal.cli.worker import worker
 from fwlocal.errors import DoesNotFit, FwlocalError, Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -99,8 +101,10 @@ def chat(**rest: Any) -> None:
     system, max_tokens = rest.pop("system"), rest.pop("max_tokens")
     sampling = options.take_sampling(rest)
     with _loaded(rest) as loaded:
+        from fwlocal.offload import summary
         from fwlocal.repl.screen import chat_on_terminal
 
+        notify(summary(loaded.plan))
         engine = loaded.engine
         engine.sampling = engine.sampling.updated(sampling)
         chat_on_terminal(loaded, engine.system if system is None else system, max_tokens)
@@ -144,7 +148,7 @@ def models(as_json: bool) -> None:
         catalogue.show(registry, store, Console())
 
 
-for verb in (pull, convert, list_models, show, where, rm, verify, import_model):
+for verb in (pull, convert, list_models, show, where, rm, verify, import_model, plan, worker):
     cli.add_command(verb)
 
 
@@ -189,7 +193,8 @@ def _loaded(rest: dict[str, Any]) -> Iterator[LoadedModel]:
     from fwlocal.interrupts import Interrupt, catching
     from fwlocal.progress import ProgressBar
 
-    llama.set_verbose(rest.pop("verbose"))
+    verbose = rest.pop("verbose")
+    llama.set_verbose(verbose)
     llama.exit_on_abort(_report_abort)
     engine_options = options.take_engine_options(rest)
     interrupt = Interrupt()
@@ -203,6 +208,7 @@ def _loaded(rest: dict[str, Any]) -> Iterator[LoadedModel]:
             notify=notify,
             on_progress=bar.update,
             interrupt=interrupt,
+            verbose=verbose,
         )
     if loaded.file.spec is not None and loaded.file.spec.stand_in:
         notify(STAND_IN_NOTE.format(loaded.file.name))

@@ -116,9 +116,9 @@ def _choose(
 
 
 def _free_bytes() -> int:
-    from fwlocal import hardware, llama, offload
+    from fwlocal import hardware, llama
 
-    return offload.free_bytes(hardware.memory(), llama.devices())
+    return hardware.machine(llama.devices()).free_bytes
 
 
 def _dtype(source: Snapshot) -> str:

@@ -6,8 +6,9 @@ from the caller. The bindings are a C ABI, so pyproject.toml pins the exact vers
 """
 
 from fwlocal.llama.bindings import set_verbose
+from fwlocal.llama.buffers import Buffer, buffer_names, refused_buffer
 from fwlocal.llama.context import FLASH_ATTENTION, KV_TYPES, Context, ContextOptions
-from fwlocal.llama.devices import build_info, devices, exit_on_abort, supports_rpc
+from fwlocal.llama.devices import build_info, devices, exit_on_abort, supports_rpc, version
 from fwlocal.llama.helpers import json_schema_to_grammar, template_renderer
 from fwlocal.llama.model import LoadOptions, Model
 from fwlocal.llama.sampler import Sampler
@@ -15,16 +16,20 @@ from fwlocal.llama.sampler import Sampler
 __all__ = [
     "FLASH_ATTENTION",
     "KV_TYPES",
+    "Buffer",
     "Context",
     "ContextOptions",
     "LoadOptions",
     "Model",
     "Sampler",
+    "buffer_names",
     "build_info",
     "devices",
     "exit_on_abort",
     "json_schema_to_grammar",
+    "refused_buffer",
     "set_verbose",
     "supports_rpc",
     "template_renderer",
+    "version",
 ]

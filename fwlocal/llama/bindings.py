@@ -14,8 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 from fwlocal.errors import FwlocalError
+from fwlocal.llama.buffers import Buffer, buffer_in, refused_buffer
 
-LOG_DEBUG, LOG_WARN, LOG_ERROR, LOG_CONTINUED = 1, 3, 4, 5  # ggml_log_level
+LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR, LOG_CONTINUED = 1, 2, 3, 4, 5  # ggml_log_level
 
 
 def _import_bindings() -> Any:
@@ -71,12 +72,14 @@ class Asked:
 
 
 class _Log:
-    """llama.cpp's log: the last lines are kept for error messages, all go to stderr if verbose."""
+    """llama.cpp's log: the last lines are kept for error messages, those of buffers as they are;
+    all go to stderr if verbose."""
 
     def __init__(self) -> None:
         self.verbose = False
         self.errors: deque[str] = deque(maxlen=8)
         self.warnings: deque[str] = deque(maxlen=8)
+        self.buffers: list[Buffer] = []
         self._level = 0
         self._callback = lib.llama_log_callback(self._receive)
         self.attach()
@@ -87,9 +90,13 @@ class _Log:
 
     def _receive(self, level: int, text: bytes, _: object) -> None:
         self._level = self._level if level == LOG_CONTINUED else level
+        if self._level == LOG_DEBUG:
+            return
         line = text.decode("utf-8", "replace")
-        if self.verbose and self._level != LOG_DEBUG:
+        if self.verbose:
             sys.stderr.write(line)
+        if self._level == LOG_INFO and (buffer := buffer_in(line)) is not None:
+            self.buffers.append(buffer)
         kept = {LOG_WARN: self.warnings, LOG_ERROR: self.errors}.get(self._level)
         if kept is not None and line.strip():
             kept.append(line.strip())
@@ -98,6 +105,15 @@ class _Log:
         """Forget the lines so far, before a call whose own lines will matter."""
         self.errors.clear()
         self.warnings.clear()
+        self.buffers.clear()
+
+    def refusal(self) -> str | None:
+        """The line, without its function, of a buffer that could not be allocated."""
+        for line in self.errors:
+            if refused_buffer(line) is not None:
+                return re.sub(r"^[\w:~]+: ", "", line)
+        lines = (line for line in self.errors if "allocate" in line or "out of memory" in line)
+        return next(lines, None)
 
     def last_error(self) -> str:
         """The newest error line without the C++ function it came from, for a message."""

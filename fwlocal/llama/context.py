@@ -50,6 +50,7 @@ class Context:
         handle = lib.llama_init_from_model(model.handle, params)
         if not handle:
             raise _context_error(options)
+        self.buffers = tuple(log.buffers)
         self._model = model  # it must not be freed before the context
         self._open = weakref.finalize(self, lib.llama_free, handle)
         self._pointer = handle
@@ -133,10 +134,10 @@ class Context:
 
 
 def _context_error(options: ContextOptions) -> FwlocalError:
-    if any("allocate" in line or "out of memory" in line for line in log.errors):
+    if (refusal := log.refusal()) is not None:
         return DoesNotFit(
-            f"not enough memory for a context of {options.n_ctx} tokens "
-            f"({log.last_error()}); take a smaller --n-ctx or --kv-type q8_0"
+            f"not enough memory for a context of {options.n_ctx} tokens ({refusal}); take a "
+            "smaller --n-ctx or --kv-type q8_0"
         )
     return FwlocalError(
         f"llama.cpp cannot create the context: {log.last_error()}; try --kv-type f16 and "

@@ -6,12 +6,13 @@ import ctypes
 import os
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fwlocal.errors import BadModelFile, DoesNotFit, FwlocalError
 from fwlocal.llama.bindings import Asked, lib, log
+from fwlocal.llama.devices import device_handles
 
 # (mmap, mlock) -> llama_load_mode
 _LOAD_MODES: Mapping[tuple[bool, bool], int] = {
@@ -24,12 +25,15 @@ _LOAD_MODES: Mapping[tuple[bool, bool], int] = {
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How a model's weights are loaded. ``n_gpu_layers`` -1 offloads every layer."""
+    """How a model's weights are loaded: ``split`` names the GPUs and how many layers each holds,
+    the last ones of the model and its output, in that order; ``dry`` reads only what the header
+    says, for a context whose buffers are then as large as they would be."""
 
-    n_gpu_layers: int = -1
+    split: Mapping[str, int] = field(default_factory=dict)
     mmap: bool = True
     mlock: bool = False
     vocab_only: bool = False
+    dry: bool = False
 
 
 class Model:
@@ -47,8 +51,10 @@ class Model:
         on_progress: Callable[[float], bool] = lambda fraction: True,
     ) -> None:
         params = lib.llama_model_default_params()
-        params.n_gpu_layers = options.n_gpu_layers
-        params.load_mode = _LOAD_MODES[options.mmap, options.mlock]
+        self._kept = _set_devices(params, options.split)
+        # Any other load mode than 0 would end the process in a dry load.
+        params.load_mode = 0 if options.dry else _LOAD_MODES[options.mmap, options.mlock]
+        params.no_alloc = options.dry
         params.vocab_only = options.vocab_only
         asked = Asked(on_progress)
         progress = lib.llama_progress_callback(lambda fraction, _: asked(fraction, failed=False))
@@ -60,7 +66,7 @@ class Model:
             raise _load_error(path)
         self._open = weakref.finalize(self, lib.llama_model_free, handle)
         self._pointer = handle
-        self.warnings = tuple(log.warnings)
+        self.warnings, self.buffers = tuple(log.warnings), tuple(log.buffers)
         self._vocab = lib.llama_model_get_vocab(handle)
         self._pieces: dict[int, bytes] = {}
         self._eog: dict[int, bool] = {}
@@ -131,15 +137,28 @@ class Model:
         return int(lib.llama_vocab_get_attr(self.vocab, token))
 
 
+def _set_devices(params: Any, split: Mapping[str, int]) -> tuple[Any, Any]:
+    """Have the layers put on exactly these devices; what must outlive the load."""
+    handles = device_handles(list(split))
+    devices = (ctypes.c_void_p * (len(handles) + 1))(*handles, None)
+    # Whole numbers of layers: llama.cpp's float32 thresholds then hit the very layer.
+    parts = (ctypes.c_float * lib.llama_max_devices())(*split.values())
+    params.n_gpu_layers = sum(split.values())
+    params.devices = ctypes.cast(devices, ctypes.c_void_p)
+    if split:
+        params.tensor_split = parts
+    return devices, parts
+
+
 def _native_path(path: Path) -> bytes:
     """A path as llama.cpp takes it: the file system's bytes, on Windows UTF-8."""
     return str(path).encode("utf-8") if os.name == "nt" else os.fsencode(path)
 
 
 def _load_error(path: Path) -> FwlocalError:
-    if any("allocate" in line or "out of memory" in line for line in log.errors):
+    if (refusal := log.refusal()) is not None:
         return DoesNotFit(
-            f"{path}: not enough memory to load it ({log.last_error()}); take a smaller level, "
+            f"{path}: not enough memory to load it ({refusal}); take a smaller level, "
             "or fewer --n-gpu-layers"
         )
     return BadModelFile(f"{path}: llama.cpp cannot load it: {log.last_error()}")

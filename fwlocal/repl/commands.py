@@ -12,11 +12,13 @@ from fwlocal.errors import UsageError
 
 @dataclass(frozen=True)
 class Command:
-    """``run`` changes the conversation and returns what to say, or None to leave the chat."""
+    """``run`` changes the conversation and returns what to say, or None to leave the chat; after
+    one that ``asks``, the conversation waits for an answer."""
 
     name: str
     help: str
     run: Callable[[Conversation], str | None]
+    asks: bool = False
 
 
 def _help(_: Conversation) -> str:
@@ -30,8 +32,14 @@ def _reset(conversation: Conversation) -> str:
     return "The conversation starts anew."
 
 
+def _retry(conversation: Conversation) -> str:
+    conversation.ask_again()
+    return ""
+
+
 COMMANDS = (
     Command("/help", "show this", _help),
+    Command("/retry", "ask the last message again", _retry, asks=True),
     Command("/reset", "forget the conversation", _reset),
     Command("/exit", "leave", lambda _: None),
 )

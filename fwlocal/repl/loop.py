@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from fwlocal.answer import Result
 from fwlocal.conversation import Conversation
-from fwlocal.engine import Engine
-from fwlocal.errors import FwlocalError, Interrupted
+from fwlocal.engine import EngineLike
+from fwlocal.errors import FwlocalError, Interrupted, WorkerLost
 from fwlocal.interrupts import catching
 from fwlocal.repl.commands import find
 from fwlocal.terminal import inert
@@ -25,7 +25,7 @@ class Chat:
     """One chat. ``ask`` returns a line or raises EOFError (leave) or KeyboardInterrupt; ``say``
     writes answers; ``note`` writes a line of the program's own."""
 
-    engine: Engine
+    engine: EngineLike
     conversation: Conversation
     ask: Callable[[], str]
     say: Callable[[str], None]
@@ -48,31 +48,49 @@ class Chat:
     def handle(self, text: str) -> bool:
         """Run a command or answer a message; False to leave. A user's error is said and passes."""
         try:
-            if not text.startswith("/"):
-                self.answer(text)
-                return True
-            said = find(text).run(self.conversation)
+            return self.obey(text) if text.startswith("/") else self.answer(text)
         except Interrupted:
-            raise
+            if self.engine.interrupt.signal != signal.SIGINT:
+                raise
+            self.note("(stopped)")
+        except WorkerLost as error:
+            self.note(f"{error.lost} /retry")
         except FwlocalError as error:
-            said = str(error)
-        if said is not None:
+            self.note(str(error))
+        return True
+
+    def obey(self, text: str) -> bool:
+        """Run a command; False to leave."""
+        command = find(text)
+        said = command.run(self.conversation)
+        if said:
             self.note(said)
+        if command.asks:
+            self.respond()
         return said is not None
 
-    def answer(self, text: str) -> None:
-        """Stream the answer to a message; what was said before Ctrl-C stays."""
+    def answer(self, text: str) -> bool:
+        """Answer a message."""
+        self.conversation.ask(text)
+        self.respond()
+        return True
+
+    def respond(self) -> None:
+        """Stream the answer that the conversation waits for; what was said before Ctrl-C stays."""
         interrupt = self.engine.interrupt
         interrupt.clear()
-        self.conversation.ask(text)
+        said = False
         try:
             with catching(interrupt, patient=True):
                 messages = self.conversation.messages
                 generation = self.engine.chat(messages, max_tokens=self.max_tokens)
                 for piece in generation:
                     self.say(inert(piece))
+                    said = True
         except FwlocalError:
-            self.conversation.take_back()
+            self.conversation.take_back()  # /retry asks it again
+            if said:
+                self.say("\n")
             raise
         self.say("\n")
         if generation.result.text:
@@ -87,5 +105,5 @@ class Chat:
         if result.finish_reason == "interrupt":
             self.note("(stopped)")
         elif result.finish_reason == "length":
-            full = result.prompt_tokens + result.completion_tokens >= self.engine.cache.limit
+            full = result.prompt_tokens + result.completion_tokens >= self.engine.limit
             self.note("(cut: the context is full; /reset starts anew)" if full else "(cut)")

@@ -1,0 +1,111 @@
+"""From a checked file to an engine: planned, tried if it is risky, here or in its own process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import cast
+
+from fwlocal import hardware, llama
+from fwlocal.audit import Audit
+from fwlocal.errors import DoesNotFit
+from fwlocal.formats import choose_format
+from fwlocal.gguf import GGUFHeader
+from fwlocal.interrupts import Interrupt
+from fwlocal.isolation import IsolatedEngine
+from fwlocal.library import Library
+from fwlocal.loader.here import Job, LoadedModel, load_planned
+from fwlocal.loader.opening import open_file, silent
+from fwlocal.loader.options import EngineOptions, request_of
+from fwlocal.loader.planning import (
+    Settled,
+    is_risky,
+    look_around,
+    settle,
+    try_out,
+    with_less,
+)
+from fwlocal.store import ModelFile
+from fwlocal.store.manifest import manifest_path
+from fwlocal.store.usage import note_use
+
+
+def open_model(
+    model: str, options: EngineOptions | None = None, library: Library | None = None
+) -> LoadedModel:
+    """Find, fetch if need be, and load ``model``: a registry name, ``NAME:LEVEL`` or a path."""
+    file, header = open_file(model, library or Library.default())
+    return load(file, header, options or EngineOptions())
+
+
+def load(
+    file: ModelFile,
+    header: GGUFHeader,
+    options: EngineOptions,
+    *,
+    notify: Callable[[str], None] = silent,
+    on_progress: Callable[[float], None] = lambda fraction: None,
+    interrupt: Interrupt | None = None,
+    verbose: bool = False,
+) -> LoadedModel:
+    """Load a file whose header was checked, its layers where the plan puts them.
+
+    With workers the engine is in a process of its own, which a lost worker may take along. Where a
+    device refuses what was planned, the load is repeated with fewer layers. ``notify`` gets lines
+    for the user, ``on_progress`` the fraction loaded. Raises the errors of ``fwlocal.errors``;
+    Interrupted when ``interrupt`` is set while loading.
+    """
+    interrupt = interrupt or Interrupt()
+    if not options.raw:
+        choose_format(file, header, options.prompt_format)
+    request = request_of(options, header)
+    settled = settle(file.path, header, look_around(options.workers, options.n_threads), request)
+    for line in _unheeded(options, settled):
+        notify(line)
+    open_engine = _isolated if options.workers else load_planned
+    while True:
+        try:
+            if is_risky(settled):
+                try_out(settled)
+            job = Job(file, options, settled, verbose)
+            loaded = open_engine(job, header, on_progress, interrupt)
+            break
+        except DoesNotFit as refusal:
+            settled, line = with_less(settled, refusal, header)
+            notify(line)
+    for remark in loaded.remarks:
+        notify(remark)
+    if file.level is not None:
+        note_use(file.path, manifest_path(file.path.parent, f"{file.name}-{file.level}"))
+    return loaded
+
+
+def _isolated(
+    job: Job, header: GGUFHeader, on_progress: Callable[[float], None], interrupt: Interrupt
+) -> LoadedModel:
+    """Load in a process of its own; after a loss, by a plan for what is there then."""
+    jobs = [job]
+
+    def start() -> Job:
+        if jobs:
+            return jobs.pop()
+        site = look_around(job.options.workers, job.options.n_threads)
+        return replace(job, settled=settle(job.file.path, header, site, job.settled.request))
+
+    engine = IsolatedEngine(
+        start, on_progress=on_progress, interrupt=interrupt, verbose=job.verbose
+    )
+    prompt_format = (
+        None if job.options.raw else choose_format(job.file, header, job.options.prompt_format)
+    )
+    audit, remarks = cast("tuple[Audit | None, tuple[str, ...]]", engine.extra)
+    plan = job.settled.plan
+    return LoadedModel(engine, job.file, header, prompt_format, plan, audit, remarks)
+
+
+def _unheeded(options: EngineOptions, settled: Settled) -> Iterator[str]:
+    """What was asked for and cannot be done."""
+    if options.n_gpu_layers and not settled.site.machine.gpus:
+        yield "llama.cpp sees no GPU here, so --n-gpu-layers does nothing; see `fwlocal doctor`"
+    for device in hardware.memoryless(llama.devices()):
+        yield f"{device.name} tells no memory, so nothing is put on it"

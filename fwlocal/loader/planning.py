@@ -1,0 +1,185 @@
+"""The plan for this machine as it is now: what it has, is asked; what is not sure, is tried.
+
+Deciding is ``fwlocal.offload``'s. Compute buffers, which a formula only estimates, are measured
+by metadata-only loads before a plan is settled on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fwlocal import audit, hardware, llama
+from fwlocal.errors import DoesNotFit
+from fwlocal.gguf import GGUFHeader
+from fwlocal.hardware import Device, Machine
+from fwlocal.loader.trial import Trial, Trials
+from fwlocal.offload import (
+    Footprint,
+    OffloadPlan,
+    Request,
+    footprint,
+    make_plan,
+    resized,
+    roles_of,
+)
+from fwlocal.offload.compute import Measured, Role
+from fwlocal.sizes import gib
+from fwlocal.workers import parse_addresses, worker_devices
+
+MAX_ROUNDS = 5  # of measuring and planning again; two are enough as a rule
+RISKY_BYTES = 256 << 20  # a plan that leaves less of a GPU free is tried first
+NEAR_FULL = 0.8  # of the RAM: from here on a formula is not good enough for the CPU alone
+
+
+@dataclass(frozen=True)
+class Site:
+    """A machine with its workers and what llama.cpp calls their devices; the workers' are
+    part of ``machine``."""
+
+    machine: Machine
+    workers: tuple[str, ...] = ()
+    n_threads: int = 1
+
+    @property
+    def buffer_names(self) -> Mapping[str, str]:
+        """The GPUs by the names of their buffers."""
+        return llama.buffer_names(self.machine.gpus)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A plan for a file, and all that is needed to make another one."""
+
+    path: Path
+    model: Footprint
+    site: Site
+    request: Request
+    plan: OffloadPlan
+    measured: Measured
+
+    def at(self, n_ctx: int) -> OffloadPlan:
+        """The same layers on the same devices with another context."""
+        return resized(self.model, self.site.machine, self.plan, n_ctx, self.measured)
+
+
+def look_around(workers: Sequence[str] = (), n_threads: int | None = None) -> Site:
+    """What this machine and the ``workers`` have free now.
+
+    Raises NetworkError for a worker that is not there, UsageError for an address that is none.
+    """
+    remote = worker_devices(parse_addresses(",".join(workers))) if workers else ()
+    machine = hardware.machine(llama.devices(), remote)
+    return Site(machine, tuple(workers), n_threads or hardware.default_threads())
+
+
+def settle(path: Path, header: GGUFHeader, site: Site, request: Request) -> Settled:
+    """The plan for the file at ``path``, its compute buffers measured where they matter.
+
+    Raises DoesNotFit.
+    """
+    model, measured = footprint(header), dict[Role, int]()
+    plan = make_plan(model, site.machine, request, measured)
+    with Trials() as trials:
+        for _ in range(MAX_ROUNDS):
+            roles = roles_of(model, plan)
+            if all(role in measured for role in roles) or not _matters(plan):
+                break
+            found = _measure(
+                trials, Trial(path, plan, site.workers, site.n_threads, dry=True), site
+            )
+            if found is None:
+                break
+            measured |= zip(roles, found, strict=True)
+            plan = make_plan(model, site.machine, request, measured)
+    return Settled(path, model, site, request, plan, measured)
+
+
+def is_risky(settled: Settled) -> bool:
+    """Whether a GPU of this machine would be so full that it may refuse."""
+    local = {d.name for d in settled.site.machine.gpus if d.backend != "RPC"}
+    return any(
+        share.free_bytes - share.total_bytes < RISKY_BYTES
+        for share in settled.plan.gpus
+        if share.device in local
+    )
+
+
+def try_out(settled: Settled) -> None:
+    """Load everything once in a process of its own. Raises DoesNotFit when that fails."""
+    site = settled.site
+    with Trials() as trials:
+        trials.check(Trial(settled.path, settled.plan, site.workers, site.n_threads, dry=False))
+
+
+def with_less(settled: Settled, refusal: DoesNotFit, header: GGUFHeader) -> tuple[Settled, str]:
+    """The plan after a device refused what was planned for it, and a line that says so.
+
+    Its budget becomes what it has free now; where it claims to have enough, an eighth less than
+    was planned. Raises the refusal itself where no GPU has a share.
+    """
+    gpus = settled.plan.gpus
+    if not gpus:
+        raise refusal
+    site = look_around(settled.site.workers, settled.site.n_threads)
+    refused = llama.refused_buffer(str(refusal))
+    names = site.buffer_names
+    share = next((s for s in gpus if refused and names.get(refused.name) == s.device), gpus[-1])
+    free = next((d.free_bytes for d in site.machine.gpus if d.name == share.device), 0)
+    margin = settled.request.margin_bytes
+    fitting = free - margin if free - margin < share.total_bytes else share.total_bytes * 7 // 8
+    caps = {share.device: max(0, fitting) + margin}
+    request = replace(
+        settled.request,
+        n_gpu_layers=None,
+        gpu_memory=tuple(caps.get(d.name, _cap(settled, d)) for d in site.machine.gpus),
+    )
+    again = settle(settled.path, header, site, request)
+    missing = share.total_bytes - max(0, fitting)
+    return again, (
+        f"{share.device} refused {gib(share.total_bytes)}, {gib(missing)} too much; again with "
+        f"{again.plan.n_gpu_layers} instead of {settled.plan.n_gpu_layers} layers on the GPU"
+    )
+
+
+def check_growth(settled: Settled, n_ctx_now: int, n_ctx: int) -> None:
+    """Raise DoesNotFit when a context of ``n_ctx`` tokens (one of ``n_ctx_now``, or none, being
+    there) does not fit beside the layers."""
+    free = {device.name: device.free_bytes for device in llama.devices()}
+    free[audit.HOST] = hardware.memory().available_bytes
+    before = settled.at(n_ctx_now).shares if n_ctx_now else None
+    for index, share in enumerate(settled.at(n_ctx).shares):
+        held = before[index].kv_bytes + before[index].compute_bytes if before else 0
+        needed = share.kv_bytes + share.compute_bytes - held
+        if needed > free.get(share.device, needed):
+            raise DoesNotFit(
+                f"a context of {n_ctx} tokens needs {gib(needed)} more on {share.device}, "
+                f"{gib(free[share.device])} are free; start with --n-ctx {n_ctx}, or with "
+                "--kv-type q8_0"
+            )
+
+
+def _matters(plan: OffloadPlan) -> bool:
+    """Whether it makes a difference how large compute buffers are, to the byte."""
+    return bool(plan.gpus) or plan.host.total_bytes > NEAR_FULL * plan.host.free_bytes
+
+
+def _measure(trials: Trials, trial: Trial, site: Site) -> list[int] | None:
+    """The compute buffers of a plan's devices, in the order of its shares."""
+    buffers = trials.dry_buffers(trial)
+    if buffers is None:
+        return None
+    found = audit.compare(trial.plan, buffers, site.buffer_names)
+    return [device.actual["compute"] for device in found]
+
+
+def _cap(settled: Settled, device: Device) -> int:
+    caps = dict(
+        zip(
+            (d.name for d in settled.site.machine.gpus),
+            settled.request.gpu_memory or (),
+            strict=False,
+        )
+    )
+    return caps.get(device.name, device.free_bytes)

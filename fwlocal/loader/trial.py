@@ -1,0 +1,72 @@
+"""Loads that are tried in a process of their own, where llama.cpp may fail or abort.
+
+A dry load reads only what a file's header says, and tells how large the buffers would be; a full
+one shows whether the devices really give the memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fwlocal.children import Child, ChildDied, ChildFailed
+from fwlocal.errors import DoesNotFit, FwlocalError
+from fwlocal.offload import OffloadPlan
+
+if TYPE_CHECKING:
+    from fwlocal.llama import Buffer
+
+PROCESS = "fwlocal.loader.trial_process"
+DRY_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A load by ``plan``, the ``workers``' devices included. The child answers with the buffers
+    that it made."""
+
+    path: Path
+    plan: OffloadPlan
+    workers: Sequence[str]
+    n_threads: int
+    dry: bool
+
+
+class Trials:
+    """A child for trials, started when it is first needed."""
+
+    def __init__(self) -> None:
+        self._child: Child | None = None
+
+    def __enter__(self) -> Trials:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._child is not None:
+            self._child.close()
+
+    def dry_buffers(self, trial: Trial) -> tuple[Buffer, ...] | None:
+        """What a dry load tells; None where it cannot be made."""
+        try:
+            return self._run(trial, DRY_TIMEOUT_S)
+        except (ChildDied, ChildFailed, FwlocalError, TimeoutError):
+            self._child = None
+            return None
+
+    def check(self, trial: Trial) -> None:
+        """Raise DoesNotFit, or what else a full load raises, if it fails; also when llama.cpp
+        aborts."""
+        try:
+            self._run(trial, None)
+        except ChildDied as died:
+            self._child = None
+            raise DoesNotFit(f"a trial load ended llama.cpp ({died})") from died
+
+    def _run(self, trial: Trial, timeout_s: float | None) -> tuple[Buffer, ...]:
+        if self._child is None or not self._child.is_alive:
+            self._child = Child(PROCESS)
+        self._child.send(trial)
+        buffers: tuple[Buffer, ...] = self._child.receive(timeout_s)
+        return buffers

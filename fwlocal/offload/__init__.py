@@ -1,0 +1,27 @@
+"""How many layers go where: computed from a header and a machine, before anything is loaded.
+
+All of it is pure. What the machine has comes from ``fwlocal.hardware``; loading, and what it really
+took, are ``fwlocal.loader``'s and ``fwlocal.audit``'s.
+"""
+
+from fwlocal.offload.context import MIN_N_CTX, default_n_ctx
+from fwlocal.offload.footprint import Footprint, Layer, footprint
+from fwlocal.offload.plan import DEFAULT_MARGIN_BYTES, OffloadPlan, Request, Share
+from fwlocal.offload.planner import make_plan, resized, roles_of
+from fwlocal.offload.wording import summary
+
+__all__ = [
+    "DEFAULT_MARGIN_BYTES",
+    "MIN_N_CTX",
+    "Footprint",
+    "Layer",
+    "OffloadPlan",
+    "Request",
+    "Share",
+    "default_n_ctx",
+    "footprint",
+    "make_plan",
+    "resized",
+    "roles_of",
+    "summary",
+]

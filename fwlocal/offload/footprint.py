@@ -1,0 +1,157 @@
+"""What each layer of a model takes, from its header alone: weights and KV cache, to the byte.
+
+Where llama.cpp puts which tensor: ``llama-model-loader.cpp`` (``create_tensor``): the token
+embeddings and what else is looked up stay on the CPU, ``blk.N.*`` go with their layer, the rest
+with the output, which counts as one layer more. A model without ``output.weight`` answers with its
+token embeddings: they are then in memory twice once the output is offloaded.
+
+The KV cache: ``llama-kv-cache.cpp``. Sliding-window layers are counted whole, since contexts are
+made with ``swa_full``: a cache that forgets could not be cut back for the next turn.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from fwlocal.gguf import GGML_TYPES, GGUFHeader, TensorInfo
+
+KV_BITS = {name: bytes_ * 8 / block for name, block, bytes_ in GGML_TYPES.values()}
+_ALIGNMENT = 128  # of tensors in a buffer: CUDA's; others have less
+_LAYER = re.compile(r"blk\.(\d+)\.")
+_INPUT = re.compile(r"(token_embd|token_types|position_embd|per_layer_token_embd|altup_)")
+_EXPERTS = re.compile(r"_exps\.")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One repeating layer: bytes of its weights, elements of keys and values for each token, and
+    bytes of a state that does not grow (recurrent layers). ``expert_bytes`` are of the weights."""
+
+    weights_bytes: int
+    k_elements: int
+    v_elements: int
+    state_bytes: int = 0
+    expert_bytes: int = 0
+
+    def kv_bytes(self, n_ctx: int, kv_type: str) -> int:
+        """Its part of the KV cache for ``n_ctx`` tokens."""
+        elements = (self.k_elements + self.v_elements) * n_ctx
+        return round(elements * KV_BITS[kv_type.upper()] / 8) + self.state_bytes
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """A model as planning sees it. ``n_ff`` is the widest that is computed at once."""
+
+    name: str
+    layers: tuple[Layer, ...]
+    input_bytes: int
+    output_bytes: int
+    is_tied: bool
+    n_params: int
+    n_embd: int
+    n_embd_kv: int
+    n_ff: int
+    n_head: int
+    n_vocab: int
+    n_ctx_train: int
+    n_expert: int
+    n_expert_used: int
+
+    @property
+    def n_layers(self) -> int:
+        """All that can be offloaded: the repeating layers and the output."""
+        return len(self.layers) + 1
+
+    @property
+    def weights_bytes(self) -> int:
+        """All weights, each once."""
+        own_output = 0 if self.is_tied else self.output_bytes
+        return self.input_bytes + own_output + sum(layer.weights_bytes for layer in self.layers)
+
+    def kv_bytes(self, n_ctx: int, kv_type: str) -> int:
+        """The whole KV cache."""
+        return sum(layer.kv_bytes(n_ctx, kv_type) for layer in self.layers)
+
+
+def footprint(header: GGUFHeader) -> Footprint:
+    """What planning needs of a header; keys that it lacks count as nothing."""
+    n_layer = header.number("{arch}.block_count") or 0
+    weights, experts = [0] * n_layer, [0] * n_layer
+    inputs: list[TensorInfo] = []
+    outputs: list[TensorInfo] = []
+    for tensor in header.tensors:
+        found = _LAYER.match(tensor.name)
+        if found is None:
+            (inputs if _INPUT.match(tensor.name) else outputs).append(tensor)
+        elif int(found[1]) < n_layer:
+            weights[int(found[1])] += _padded(tensor)
+            experts[int(found[1])] += _padded(tensor) if _EXPERTS.search(tensor.name) else 0
+    is_tied = not any(tensor.name == "output.weight" for tensor in header.tensors)
+    embeddings = [tensor for tensor in inputs if tensor.name == "token_embd.weight"]
+    caches = _caches(header, n_layer)
+    states = _states(header, caches)
+    return Footprint(
+        name=header.path.name,
+        layers=tuple(Layer(weights[i], *caches[i], states[i], experts[i]) for i in range(n_layer)),
+        input_bytes=_sum(inputs),
+        output_bytes=_sum(outputs) + (_sum(embeddings) if is_tied else 0),
+        is_tied=is_tied,
+        n_params=sum(_elements(tensor) for tensor in header.tensors),
+        n_embd=header.number("{arch}.embedding_length") or 0,
+        n_embd_kv=max((k for k, _ in caches), default=0),
+        n_ff=_widest(header, n_layer),
+        n_head=max(header.numbers("{arch}.attention.head_count", n_layer) or (1,), default=1),
+        n_vocab=embeddings[0].shape[-1] if embeddings else 0,
+        n_ctx_train=header.number("{arch}.context_length") or 0,
+        n_expert=header.number("{arch}.expert_count") or 0,
+        n_expert_used=header.number("{arch}.expert_used_count") or 0,
+    )
+
+
+def _caches(header: GGUFHeader, n_layer: int) -> list[tuple[int, int]]:
+    """Elements of keys and of values for each token, of each layer."""
+    n_heads = header.numbers("{arch}.attention.head_count", n_layer) or (1,) * n_layer
+    heads_kv = header.numbers("{arch}.attention.head_count_kv", n_layer) or n_heads
+    head_size = (header.number("{arch}.embedding_length") or 0) // max(1, *n_heads, 1)
+    key = header.number("{arch}.attention.key_length") or head_size
+    value = header.number("{arch}.attention.value_length") or head_size
+    if header.number("{arch}.attention.key_length_mla"):
+        value = 0  # multi-head latent attention keeps one latent for both
+    n_shared = min(header.number("{arch}.attention.shared_kv_layers") or 0, n_layer)
+    own = [(heads * key, heads * value) for heads in heads_kv[: n_layer - n_shared]]
+    return own + [(0, 0)] * n_shared
+
+
+def _states(header: GGUFHeader, caches: Sequence[tuple[int, int]]) -> list[int]:
+    """Bytes of the state of each recurrent layer: one without heads in a model that has states
+    (``llama_hparams::n_embd_r`` and ``n_embd_s``, float32)."""
+    inner = header.number("{arch}.ssm.inner_size") or 0
+    kernel = header.number("{arch}.ssm.conv_kernel") or 0
+    state = header.number("{arch}.ssm.state_size") or 0
+    group = header.number("{arch}.ssm.group_count") or 0
+    convolved = max(kernel - 1, 0) * (inner + 2 * group * state)
+    return [4 * (convolved + state * inner) if not any(cache) else 0 for cache in caches]
+
+
+def _widest(header: GGUFHeader, n_layer: int) -> int:
+    dense = max(header.numbers("{arch}.feed_forward_length", n_layer) or (0,), default=0)
+    used = header.number("{arch}.expert_used_count") or 0
+    return max(dense, used * (header.number("{arch}.expert_feed_forward_length") or 0))
+
+
+def _sum(tensors: Iterable[TensorInfo]) -> int:
+    return sum(map(_padded, tensors))
+
+
+def _padded(tensor: TensorInfo) -> int:
+    return -(-tensor.size_bytes // _ALIGNMENT) * _ALIGNMENT
+
+
+def _elements(tensor: TensorInfo) -> int:
+    product = 1
+    for size in tensor.shape:
+        product *= size
+    return product

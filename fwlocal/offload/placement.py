@@ -1,0 +1,128 @@
+"""Which layers go on which device, for given budgets: the fill that leaves the fewest to the CPU.
+
+llama.cpp puts the last layers on the GPUs, in the order of its devices, and the output behind them
+on the last one (``llama_model_base::load_tensors``). So the devices are filled from the end: the
+last, which is the fastest, first. It knows neither policy nor words.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from fwlocal.offload.compute import (
+    Measured,
+    Role,
+    Setting,
+    compute_bytes,
+    gpu_role,
+    host_role,
+)
+from fwlocal.offload.footprint import Footprint
+
+_BALANCE_STEPS = 12
+
+
+@dataclass(frozen=True)
+class Room:
+    """Bytes that may be used of a device."""
+
+    device: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How many layers each GPU holds, in llama.cpp's order; the output counts as one."""
+
+    devices: tuple[str, ...]
+    counts: tuple[int, ...]
+
+    @property
+    def n_layers(self) -> int:
+        """On all GPUs together."""
+        return sum(self.counts)
+
+
+NOWHERE = Placement((), ())
+
+
+class Filler:
+    """Fills devices with the layers of one model in one setting."""
+
+    def __init__(self, model: Footprint, setting: Setting, measured: Measured) -> None:
+        self.model, self.setting, self._measured = model, setting, measured
+        sizes = [
+            layer.weights_bytes + layer.kv_bytes(setting.n_ctx, setting.kv_type)
+            for layer in model.layers
+        ]
+        self._ends = [0, *accumulate([*sizes, model.output_bytes])]
+
+    def best(self, rooms: Sequence[Room]) -> Placement:
+        """As many layers as fit; all of them on as few devices as can hold them."""
+        whole = self.exactly(self.model.n_layers, rooms)
+        return whole or self._fill(rooms, self.model.n_layers - 1)
+
+    def exactly(self, n_layers: int, rooms: Sequence[Room]) -> Placement | None:
+        """The last ``n_layers`` on as few devices as can hold them, each filled to the same part
+        of its room; None where they do not fit."""
+        if n_layers == 0:
+            return NOWHERE
+        for count in range(1, len(rooms) + 1):
+            used = rooms[-count:]
+            if self._fill(used, n_layers).n_layers == n_layers:
+                return self._balanced(used, n_layers)
+        return None
+
+    def roles(self, placement: Placement) -> tuple[Role, ...]:
+        """What each GPU does, and at the end the CPU."""
+        has_all = placement.n_layers == self.model.n_layers
+        devices = placement.devices
+        gpus = (
+            gpu_role(self.setting, devices, index, has_all=has_all) for index in range(len(devices))
+        )
+        return (*gpus, host_role(self.setting, devices, has_all=has_all))
+
+    def compute_bytes(self, role: Role) -> int:
+        """The compute buffer of a device in that role."""
+        return compute_bytes(self.model, role, self._measured)
+
+    def _balanced(self, rooms: Sequence[Room], n_layers: int) -> Placement:
+        """The same layers with as equal a part of each room as layers allow."""
+        placed = self._fill(rooms, n_layers)
+        if len(rooms) == 1:
+            return placed
+        low, high = 0.0, 1.0
+        for _ in range(_BALANCE_STEPS):
+            part = (low + high) / 2
+            smaller = [Room(room.device, int(room.size_bytes * part)) for room in rooms]
+            trial = self._fill(smaller, n_layers)
+            if trial.n_layers == n_layers and len(trial.devices) == len(rooms):
+                placed, high = trial, part
+            else:
+                low = part
+        return placed
+
+    def _fill(self, rooms: Sequence[Room], n_layers: int) -> Placement:
+        """At most ``n_layers``, from the end; devices that hold none are left out."""
+        used = list(rooms)
+        while used:
+            counts = self._counts(used, n_layers)
+            empty = [index for index, count in enumerate(counts) if not count]
+            if not empty:
+                return Placement(tuple(room.device for room in used), tuple(counts))
+            del used[empty[-1]]
+        return NOWHERE
+
+    def _counts(self, rooms: Sequence[Room], n_layers: int) -> list[int]:
+        end, least = self.model.n_layers, self.model.n_layers - n_layers
+        counts, names = [0] * len(rooms), [room.device for room in rooms]
+        for index in range(len(rooms) - 1, -1, -1):
+            role = gpu_role(self.setting, names, index, has_all=least == 0)
+            left = rooms[index].size_bytes - self.compute_bytes(role)
+            first = bisect_left(self._ends, self._ends[end] - left) if left > 0 else end
+            first = min(max(first, least), end)
+            counts[index], end = end - first, first
+        return counts

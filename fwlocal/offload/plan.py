@@ -1,0 +1,78 @@
+"""What a plan is asked, and what it says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DEFAULT_MARGIN_BYTES = 512 << 20
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for. ``kv_type`` "auto" and ``n_gpu_layers`` None are the plan's to choose;
+    ``gpu_memory`` caps the free bytes of each GPU, in their order; ``margin_bytes`` stay free on
+    each, where the layers' number is not asked for."""
+
+    n_ctx: int
+    kv_type: str = "auto"
+    flash_attn: str = "auto"
+    n_gpu_layers: int | None = None
+    margin_bytes: int = DEFAULT_MARGIN_BYTES
+    shrink_context: bool = False
+    gpu_memory: tuple[int, ...] | None = None
+    mmap: bool = True
+    mlock: bool = False
+    n_batch: int = 512
+    n_ubatch: int = 512
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one device gets, and what it has free before. The output counts as a layer."""
+
+    device: str
+    n_layers: int
+    weights_bytes: int
+    kv_bytes: int
+    compute_bytes: int
+    free_bytes: int
+    budget_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """All that it gets."""
+        return self.weights_bytes + self.kv_bytes + self.compute_bytes
+
+
+@dataclass(frozen=True)
+class OffloadPlan:
+    """How a model is to be loaded: ``shares`` are the GPUs' in llama.cpp's order, then the CPU's;
+    ``n_layers`` are all there are, with the output."""
+
+    shares: tuple[Share, ...]
+    n_gpu_layers: int
+    n_layers: int
+    n_ctx: int
+    kv_type: str
+    flash_attn: str
+    n_batch: int
+    n_ubatch: int
+    mmap: bool
+    mlock: bool
+    reason: str = ""
+    advice: tuple[str, ...] = ()
+
+    @property
+    def gpus(self) -> tuple[Share, ...]:
+        """The GPUs' shares."""
+        return self.shares[:-1]
+
+    @property
+    def host(self) -> Share:
+        """The CPU's share."""
+        return self.shares[-1]
+
+    @property
+    def is_tight(self) -> bool:
+        """Whether a GPU keeps less than its margin free."""
+        return any(share.total_bytes > share.budget_bytes for share in self.gpus)

@@ -1,0 +1,263 @@
+"""The policy: which of the possible placements is taken. Pure.
+
+In this order: keep the context that was asked for; put whole layers on the fastest device; if not
+all fit, keep the KV cache in q8_0; then fewer layers; then, only when asked, less context. What
+even the CPU cannot hold is refused with what would fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from fwlocal.errors import DoesNotFit
+from fwlocal.hardware import Device, Machine
+from fwlocal.offload import wording
+from fwlocal.offload.compute import HOST, Measured, Role, Setting
+from fwlocal.offload.context import MIN_N_CTX, rounded_n_ctx
+from fwlocal.offload.footprint import Footprint
+from fwlocal.offload.placement import NOWHERE, Filler, Placement, Room
+from fwlocal.offload.plan import OffloadPlan, Request, Share
+
+AUTO_KV_TYPES = ("f16", "q8_0")  # the better first
+_KV_BLOCK = 32  # elements in a block of a quantized cache
+
+
+def make_plan(
+    model: Footprint, machine: Machine, request: Request, measured: Measured | None = None
+) -> OffloadPlan:
+    """The plan for a model on a machine. ``measured`` are compute buffers known to be so.
+
+    Raises DoesNotFit, saying what would, for a model that even the CPU cannot hold, and for a
+    number of layers asked for that the GPUs cannot.
+    """
+    planner = Planner(model, machine, request, measured or {})
+    n_ctx = rounded_n_ctx(request.n_ctx)
+    plan = planner.best(n_ctx) or (planner.shrunk(n_ctx) if request.shrink_context else None)
+    if plan is None:
+        raise DoesNotFit(_refusal(planner, n_ctx))
+    reason = wording.reason(plan, request.n_gpu_layers, is_shrunk=plan.n_ctx < n_ctx)
+    return replace(plan, reason=reason, advice=tuple(_advice(planner, plan)))
+
+
+def resized(
+    model: Footprint, machine: Machine, plan: OffloadPlan, n_ctx: int, measured: Measured
+) -> OffloadPlan:
+    """The same layers on the same devices with another context."""
+    request = Request(
+        n_ctx,
+        flash_attn=plan.flash_attn,
+        n_ubatch=plan.n_ubatch,
+        n_batch=plan.n_batch,
+        mmap=plan.mmap,
+        mlock=plan.mlock,
+    )
+    planner = Planner(model, machine, request, measured)
+    return planner.planned(planner.filler(n_ctx, plan.kv_type), placement_of(plan))
+
+
+def roles_of(model: Footprint, plan: OffloadPlan) -> tuple[Role, ...]:
+    """What each device does, in the order of the plan's shares."""
+    setting = Setting(plan.n_ctx, plan.kv_type, plan.flash_attn != "off", plan.n_ubatch)
+    return Filler(model, setting, {}).roles(placement_of(plan))
+
+
+def placement_of(plan: OffloadPlan) -> Placement:
+    """Which GPU holds how many layers."""
+    gpus = plan.gpus
+    return Placement(tuple(s.device for s in gpus), tuple(s.n_layers for s in gpus))
+
+
+class Planner:
+    """One model on one machine, as asked. ``rooms`` are what may be used of each GPU: its free
+    memory less the margin, or all of it for a number of layers that was asked for."""
+
+    def __init__(
+        self, model: Footprint, machine: Machine, request: Request, measured: Measured
+    ) -> None:
+        self.model, self.machine, self.request, self.measured = model, machine, request, measured
+        self.free = _free(machine, request)
+        margin = request.margin_bytes if request.n_gpu_layers is None else 0
+        self.rooms = [Room(d.name, max(0, self.free[d.name] - margin)) for d in machine.gpus]
+
+    def asking(self, **changes: object) -> Planner:
+        """The same with another request."""
+        request = replace(self.request, **changes)  # type: ignore[arg-type]
+        return Planner(self.model, self.machine, request, self.measured)
+
+    @property
+    def kv_types(self) -> Sequence[str]:
+        """The KV types that may be used, the best first."""
+        if self.request.kv_type != "auto":
+            return (self.request.kv_type,)
+        is_flash = self.request.flash_attn != "off"
+        return AUTO_KV_TYPES if is_flash and not self.model.n_embd_kv % _KV_BLOCK else ("f16",)
+
+    def best(self, n_ctx: int) -> OffloadPlan | None:
+        """The plan with the most layers on the GPUs that the machine can hold; where it makes no
+        difference, with the better KV cache."""
+        possible: OffloadPlan | None = None
+        for kv_type in self.kv_types:
+            plan = self._candidate(n_ctx, kv_type)
+            if plan is not None and plan.n_gpu_layers == plan.n_layers:
+                return plan
+            if possible is None or (plan and plan.n_gpu_layers > possible.n_gpu_layers):
+                possible = plan
+        return possible
+
+    def shrunk(self, n_ctx: int) -> OffloadPlan | None:
+        """The plan with the largest smaller context that fits."""
+        return self.best(largest_n_ctx(n_ctx, lambda size: self.best(size) is not None))
+
+    def filler(self, n_ctx: int, kv_type: str) -> Filler:
+        """Of this model's layers in that setting."""
+        is_flash = self.request.flash_attn != "off"
+        setting = Setting(n_ctx, kv_type, is_flash, self.request.n_ubatch)
+        return Filler(self.model, setting, self.measured)
+
+    def planned(self, filler: Filler, placement: Placement) -> OffloadPlan:
+        """The placement in bytes, without words."""
+        request, setting = self.request, filler.setting
+        *compute, on_host = map(filler.compute_bytes, filler.roles(placement))
+        host = self._host_share(filler.setting, placement, on_host)
+        return OffloadPlan(
+            shares=(*self._gpu_shares(filler.setting, placement, compute), host),
+            n_gpu_layers=placement.n_layers,
+            n_layers=self.model.n_layers,
+            n_ctx=setting.n_ctx,
+            kv_type=setting.kv_type,
+            flash_attn=request.flash_attn,
+            n_batch=request.n_batch,
+            n_ubatch=request.n_ubatch,
+            mmap=request.mmap,
+            mlock=request.mlock,
+        )
+
+    def is_unified(self, device: str) -> bool:
+        """Whether a GPU's memory is the RAM."""
+        return any(d.name == device and self.machine.is_unified(d) for d in self.machine.gpus)
+
+    def _candidate(self, n_ctx: int, kv_type: str) -> OffloadPlan | None:
+        """The plan with this KV cache, if the machine can hold it."""
+        filler, asked = self.filler(n_ctx, kv_type), self.request.n_gpu_layers
+        if asked is None or not self.rooms:
+            placement: Placement | None = filler.best(self.rooms)
+        else:
+            placement = filler.exactly(min(asked, self.model.n_layers), self.rooms)
+        if placement is None:
+            return None
+        plan = self.planned(filler, placement)
+        shared = sum(gpu.total_bytes for gpu in plan.gpus if self.is_unified(gpu.device))
+        fits = plan.host.total_bytes + shared <= self.machine.ram.available_bytes
+        return plan if fits else None
+
+    def _gpu_shares(
+        self, setting: Setting, placement: Placement, compute: Sequence[int]
+    ) -> Iterator[Share]:
+        first = self.model.n_layers - placement.n_layers
+        last = placement.devices[-1:]
+        for device, count, compute_bytes in zip(
+            placement.devices, placement.counts, compute, strict=True
+        ):
+            own = self.model.layers[first : first + count]
+            output = self.model.output_bytes if device in last else 0
+            yield Share(
+                device=device,
+                n_layers=count,
+                weights_bytes=sum(layer.weights_bytes for layer in own) + output,
+                kv_bytes=sum(layer.kv_bytes(setting.n_ctx, setting.kv_type) for layer in own),
+                compute_bytes=compute_bytes,
+                free_bytes=self.free[device],
+                budget_bytes=max(0, self.free[device] - self.request.margin_bytes),
+            )
+            first += count
+
+    def _host_share(self, setting: Setting, placement: Placement, compute_bytes: int) -> Share:
+        model = self.model
+        own = model.layers[: model.n_layers - placement.n_layers]
+        some = model.input_bytes + sum(layer.weights_bytes for layer in own)
+        available = self.machine.ram.available_bytes
+        return Share(
+            device=HOST,
+            n_layers=model.n_layers - placement.n_layers,
+            weights_bytes=model.weights_bytes if placement == NOWHERE else some,
+            kv_bytes=sum(layer.kv_bytes(setting.n_ctx, setting.kv_type) for layer in own),
+            compute_bytes=compute_bytes,
+            free_bytes=available,
+            budget_bytes=available,
+        )
+
+
+def largest_n_ctx(below: int, fits: Callable[[int], bool]) -> int:
+    """The largest context smaller than ``below`` that ``fits``; the smallest there is where none
+    does."""
+    low, high = 1, below // MIN_N_CTX
+    while low + 1 < high:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle * MIN_N_CTX) else (low, middle)
+    return low * MIN_N_CTX
+
+
+def _free(machine: Machine, request: Request) -> dict[str, int]:
+    """Free bytes of each GPU, within the caps that were asked for."""
+    caps = [*(request.gpu_memory or ()), *[None] * len(machine.gpus)]
+    return {device.name: _capped(device, cap) for device, cap in zip(machine.gpus, caps)}  # noqa: B905
+
+
+def _capped(device: Device, cap: int | None) -> int:
+    return device.free_bytes if cap is None else min(device.free_bytes, cap)
+
+
+def _advice(planner: Planner, plan: OffloadPlan) -> Iterator[str]:
+    """What would put more layers on the GPUs."""
+    if plan.n_gpu_layers == plan.n_layers or not planner.rooms:
+        return
+    if planner.request.n_gpu_layers is not None:
+        return
+    freer = planner.asking(kv_type="auto").best(plan.n_ctx)
+    if freer is not None and freer.n_gpu_layers > plan.n_gpu_layers:
+        yield wording.with_option(f"--kv {freer.kv_type}", freer)
+    filler = planner.filler
+    fitting = largest_n_ctx(
+        plan.n_ctx,
+        lambda n_ctx: filler(n_ctx, plan.kv_type).exactly(plan.n_layers, planner.rooms) is not None,
+    )
+    smaller = planner.best(fitting)
+    if smaller is not None and smaller.n_gpu_layers == smaller.n_layers:
+        yield wording.with_option(f"--n-ctx {fitting}", smaller)
+    yield wording.with_more_memory(_lacking_bytes(planner, plan), planner.rooms[-1].device)
+    yield from wording.with_smaller_level(planner.model, sum(r.size_bytes for r in planner.rooms))
+
+
+def _lacking_bytes(planner: Planner, plan: OffloadPlan) -> int:
+    """How much more room on the fastest GPU would hold all layers."""
+    host, filler = plan.host, planner.filler(plan.n_ctx, plan.kv_type)
+    used = {share.device: share.total_bytes for share in plan.gpus}
+    last = planner.rooms[-1]
+    unused = last.size_bytes - used.get(last.device, 0)
+    output = planner.model.output_bytes if not plan.gpus else 0
+    layers = host.weights_bytes - planner.model.input_bytes + host.kv_bytes
+    alone = filler.roles(Placement((last.device,), (1,)))[0]
+    compute = 0 if plan.gpus else filler.compute_bytes(alone)
+    return max(0, layers + output + compute - unused)
+
+
+def _refusal(planner: Planner, n_ctx: int) -> str:
+    """Why there is no plan, and what would fit."""
+    if planner.request.n_gpu_layers:
+        fitting = planner.asking(n_gpu_layers=None).best(n_ctx)
+        if fitting is not None:
+            asked = min(planner.request.n_gpu_layers, planner.model.n_layers)
+            return wording.too_many_layers(planner.model, asked, planner.rooms, fitting)
+    kv_type = planner.kv_types[-1]
+    filler = planner.filler(n_ctx, kv_type)
+    host = planner.planned(filler, NOWHERE).host
+    own = [r.size_bytes for r in planner.rooms if not planner.is_unified(r.device)]
+    shrunk = planner.shrunk(n_ctx)
+    return wording.refusal(
+        planner.model,
+        host,
+        n_ctx,
+        free_bytes=planner.machine.ram.available_bytes + sum(own),
+        fitting_n_ctx=shrunk.n_ctx if shrunk else None,
+    )

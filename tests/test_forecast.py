@@ -1,0 +1,156 @@
+"""What a machine would do with a model: held against figures worked out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from convert.recipes import ModelShape, tensor_types
+from fwlocal.cards import GB, Speed
+from fwlocal.forecast import (
+    CONVERTED,
+    EFFICIENCY,
+    HOST,
+    Candidate,
+    Forecast,
+    best,
+    bytes_read,
+    forecast,
+    tokens_per_s,
+)
+from fwlocal.gguf import GGUFHeader, TensorInfo
+from fwlocal.hardware import Machine, Memory
+from fwlocal.offload import Request, footprint, make_plan
+from fwlocal.outline import outline
+from fwlocal.shapes import LlamaShape
+from fwlocal.sizes import GIB
+from fwlocal.what_if import imagined_gpus
+
+SEVENTY = LlamaShape(80, 8192, 28672, 64, 8, 32000)
+SEVEN = LlamaShape(32, 4096, 11008, 32, 32, 32000)
+SPEEDS = {"GPU0": Speed(1000 * GB, ""), "GPU1": Speed(500 * GB, ""), HOST: Speed(50 * GB, "")}
+
+
+def header(shape: LlamaShape, level: str) -> GGUFHeader:
+    numbers = ModelShape(shape.n_layer, shape.n_head, shape.n_head_kv)
+
+    def types(level: str, tensors: Sequence[tuple[str, tuple[int, ...]]]) -> Mapping[str, str]:
+        return tensor_types(level, tensors, numbers)
+
+    return outline(shape, 4096, level, types, Path(f"{level}.gguf"))
+
+
+def a_machine(*gpu_gib: float, ram_gib: int = 64) -> Machine:
+    ram = Memory(ram_gib * GIB, ram_gib * GIB)
+    return Machine(ram, imagined_gpus([int(size * GIB) for size in gpu_gib]))
+
+
+def forecast_of(shape: LlamaShape, level: str, machine: Machine, **asked: object) -> Forecast:
+    request = replace(Request(n_ctx=4096), **asked)  # type: ignore[arg-type]
+    return forecast(Candidate(level, header(shape, level), CONVERTED), machine, request, SPEEDS)
+
+
+def test_what_fits_whole_is_bound_by_the_cards_bandwidth() -> None:
+    found = forecast_of(SEVEN, "Q4_K_M", a_machine(24))
+    assert found.is_whole
+    model = footprint(found.candidate.header)
+    read = model.weights_bytes - model.input_bytes + 4096 * 32 * 4096 * 2 * 2 / 2  # half the cache
+    assert found.tokens_per_s == pytest.approx(EFFICIENCY * 1000 * GB / read)
+    assert 90 < (found.tokens_per_s or 0) < 110
+
+
+def test_the_devices_work_one_after_the_other() -> None:
+    found = forecast_of(SEVENTY, "Q4_K_M", a_machine(24))
+    assert found.plan is not None
+    assert not found.is_whole
+    read = bytes_read(footprint(found.candidate.header), found.plan)
+    assert set(read) == {HOST, "GPU0"}
+    expected = EFFICIENCY / (read["GPU0"] / (1000 * GB) + read[HOST] / (50 * GB))
+    assert found.tokens_per_s == pytest.approx(expected)
+    assert 1 < expected < 2  # what people report of a 70B with a 24 GB card
+
+
+def test_on_the_cpu_alone() -> None:
+    found = forecast_of(SEVEN, "Q8_0", a_machine())
+    assert found.plan is not None
+    assert not found.is_whole
+    read = bytes_read(footprint(found.candidate.header), found.plan)
+    assert found.tokens_per_s == pytest.approx(EFFICIENCY * 50 * GB / read[HOST])
+
+
+def test_tied_embeddings_are_read_as_the_output_and_no_row_of_the_input_is() -> None:
+    shape = replace(SEVEN, n_layer=2, tied=True)
+    for machine in (a_machine(), a_machine(24)):
+        found = forecast_of(shape, "F16", machine)
+        assert found.plan is not None
+        model = footprint(found.candidate.header)
+        read = sum(bytes_read(model, found.plan).values())
+        kv_bytes = model.kv_bytes(4096, found.plan.kv_type)
+        assert read == pytest.approx(model.weights_bytes + kv_bytes / 2, rel=1e-4)
+
+
+def test_of_experts_only_those_used_are_read() -> None:
+    dense = header(replace(SEVEN, n_layer=1), "Q8_0")
+    experts = TensorInfo("blk.0.ffn_up_exps.weight", (4096, 4096, 8), "Q8_0", 0, 8 * 10**8)
+    keys = {**dense.metadata, "llama.expert_count": 8, "llama.expert_used_count": 2}
+    mixture = replace(dense, metadata=keys, tensors=(*dense.tensors, experts))
+    totals = []
+    for one in (dense, mixture):
+        model = footprint(one)
+        plan = make_plan(model, a_machine(), Request(n_ctx=512))
+        totals.append(bytes_read(model, plan)[HOST])
+    assert totals[1] - totals[0] == pytest.approx(2 * 10**8, rel=1e-5)
+
+
+def test_what_does_not_fit_says_what_would() -> None:
+    found = forecast_of(SEVENTY, "Q8_0", a_machine(24, ram_gib=32))
+    assert found.plan is None
+    assert found.tokens_per_s is None
+    assert "would fit" in found.refusal
+    assert "\n" not in found.refusal
+
+
+def test_nothing_read_is_no_speed() -> None:
+    empty = GGUFHeader(Path("e.gguf"), 3, {"general.architecture": "llama"}, (), 0, 0)
+    model = footprint(empty)
+    plan = make_plan(model, a_machine(), Request(n_ctx=256))
+    assert tokens_per_s(model, plan, SPEEDS) is None
+
+
+def test_the_best_is_the_largest_that_is_whole() -> None:
+    levels = ("Q2_K", "Q4_K_M", "Q8_0", "F16", "F32")
+    found = [forecast_of(SEVEN, level, a_machine(12, ram_gib=13)) for level in levels]
+    assert [one.plan is not None for one in found] == [True, True, True, True, False]
+    assert best(found) is found[2]
+    assert best(found[3:]) is found[3]  # else that which has the most layers on the GPU
+    assert best(found[4:]) is None
+    on_cpu = [forecast_of(SEVEN, level, a_machine(ram_gib=20)) for level in levels]
+    assert best(on_cpu) is on_cpu[3]
+    needy = replace(found[2], candidate=replace(found[2].candidate, needs_imatrix=True))
+    assert best([*found[:2], needy]) is found[1]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.floats(0.5, 80), max_size=2),
+    st.sampled_from(["Q2_K", "Q4_K_M", "Q8_0"]),
+    st.integers(1, 16),
+)
+def test_every_byte_but_the_input_is_read_once_and_more_bandwidth_is_faster(
+    sizes: list[float], level: str, thousands: int
+) -> None:
+    model = footprint(header(SEVEN, level))
+    plan = make_plan(model, a_machine(*sizes), Request(n_ctx=256 * thousands))
+    read = bytes_read(model, plan)
+    weights = model.weights_bytes - model.input_bytes
+    kv_bytes = model.kv_bytes(plan.n_ctx, plan.kv_type)
+    assert sum(read.values()) == pytest.approx(weights + kv_bytes / 2, rel=1e-6)
+    faster = {name: Speed(2 * speed.bytes_per_s, "") for name, speed in SPEEDS.items()}
+    slow, fast = (tokens_per_s(model, plan, speeds) for speeds in (SPEEDS, faster))
+    assert slow is not None
+    assert fast == pytest.approx(2 * slow)

@@ -1,0 +1,127 @@
+"""Forecasts as people and programs see them."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from fwlocal.cards import GB
+from fwlocal.forecast import Candidate, forecast
+from fwlocal.hardware import Memory
+from fwlocal.offload import Request
+from fwlocal.plan_view import View, as_data, show
+from fwlocal.sizes import GIB
+from fwlocal.what_if import ASSUMED_RAM, imagined_gpus, setup
+from tests.test_forecast import SEVENTY, header
+
+
+def a_view(
+    *levels: str, chosen: str | None = None, gpu_gib: int = 24, imatrix: bool = False
+) -> View:
+    ram = Memory(64 * GIB, 64 * GIB)
+    there = setup(imagined_gpus([gpu_gib * GIB]), (), ram, ram_speed=ASSUMED_RAM)
+    found = [
+        forecast(
+            Candidate(level, header(SEVENTY, level), "convert", imatrix),
+            there.machine,
+            Request(n_ctx=4096),
+            there.speeds,
+        )
+        for level in levels
+    ]
+    detail = next((one for one in found if one.candidate.level == chosen), None)
+    return View("whale", found, detail, there)
+
+
+def shown(view: View, width: int = 100, *, is_terminal: bool = True) -> list[str]:
+    screen = io.StringIO()
+    console = Console(file=screen, width=width, force_terminal=is_terminal, color_system=None)
+    show(view, console)
+    return [line.rstrip() for line in screen.getvalue().splitlines()]
+
+
+def test_every_level_is_a_row_and_the_best_is_named() -> None:
+    lines = shown(a_view("Q2_K", "Q4_K_M", "F16"))
+    assert [line.split()[0] for line in lines[:4]] == ["LEVEL", "Q2_K", "Q4_K_M", "F16"]
+    assert lines[0].endswith("TOK/S")
+    assert "of 81 layers" in lines[1]
+    assert lines[3].split()[1:4] == ["128.5", "GiB", "convert"]
+    assert " no " in lines[3]
+    assert "no level fits whole on GPUs; Q2_K comes nearest" in " ".join(lines)
+    assert "Q4_K_M is the largest level that fits whole" in " ".join(
+        shown(a_view("Q2_K", "Q4_K_M", "F16", gpu_gib=48))
+    )
+    assert "Q4_K_M is the largest level that fits, on the CPU" in " ".join(
+        shown(a_view("Q2_K", "Q4_K_M", "F16", gpu_gib=0))
+    )
+    assert "no level fits" in shown(a_view("F16", "F32"))
+
+
+def test_the_estimate_and_what_it_rests_on_are_said() -> None:
+    text = "\n".join(shown(a_view("Q2_K", "Q4_K_M"), 200))
+    assert "GPU0: 24.0 GiB, 1008 GB/s (taken for an RTX 4090)" in text
+    assert "RAM: 64.0 GiB free, 60 GB/s (assumed: two channels of DDR5)" in text
+    assert "tok/s is an estimate: 0.5 / sum of (bytes read for a token / bandwidth)" in text
+    assert "imatrix" not in text
+    assert "imatrix: to be converted" in "\n".join(shown(a_view("Q2_K", imatrix=True), 200))
+
+
+def test_one_plan_in_detail() -> None:
+    lines = shown(a_view("Q4_K_M", chosen="Q4_K_M"))
+    assert lines[0].startswith("whale:Q4_K_M, context 4096, KV cache ")
+    assert "tok/s" in lines[0]
+    gpu, cpu = (line.split() for line in lines[2:4])
+    assert (gpu[0], cpu[0]) == ("GPU0", "CPU")
+    assert int(gpu[1]) + int(cpu[1]) == 81
+    assert gpu[-1] == "97%"
+    assert gpu[-2] == "██████████"
+    assert lines[4].endswith("with the KV cache in q8_0")  # the plan's own reason
+    assert any("more on GPU0 all layers fit" in line for line in lines)  # its advice
+
+
+def test_the_chosen_level_follows_the_table() -> None:
+    text = "\n".join(shown(a_view("Q2_K", "Q4_K_M", chosen="Q4_K_M"), 200))
+    assert text.index("LEVEL") < text.index("whale:Q4_K_M") < text.index("DEVICE")
+    refused = a_view("Q2_K", "F16", chosen="F16")
+    assert "whale" not in "\n".join(shown(refused, 200)).split("would fit")[0]
+    assert "F16.gguf needs" in "\n".join(shown(refused, 200))
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 120])
+def test_it_fits_every_terminal(width: int) -> None:
+    for view in (a_view("Q2_K", "Q4_K_M"), a_view("Q4_K_M", chosen="Q4_K_M")):
+        lines = shown(view, width)
+        assert max(map(len, lines)) <= width
+    if width >= 40:
+        first = shown(a_view("Q2_K", "Q4_K_M"), width)
+        assert {"LEVEL", "FITS", "TOK/S"} <= set(first[0].split())
+        assert len([line for line in first if line.startswith("Q")]) >= 2
+
+
+def test_in_a_pipe_every_sentence_is_a_line() -> None:
+    lines = shown(a_view("Q4_K_M", chosen="Q4_K_M"), 20, is_terminal=False)
+    assert any(line.startswith("tok/s is an estimate") and line.endswith("full") for line in lines)
+    assert "WEIGHTS" in lines[1]
+    assert not any("\x1b" in line for line in lines)
+
+
+def test_for_programs() -> None:
+    view = a_view("Q2_K", "Q4_K_M", "F16", chosen="Q4_K_M")
+    data = json.loads(json.dumps(as_data(view)))
+    assert data["model"] == "whale"
+    assert data["chosen"] == "Q4_K_M"
+    first, second, third = data["levels"]
+    assert [share["device"] for share in second["shares"]] == ["GPU0", "CPU"]
+    gpu = second["shares"][0]
+    assert gpu["total_bytes"] == gpu["weights_bytes"] + gpu["kv_bytes"] + gpu["compute_bytes"]
+    assert first["tokens_per_s"] > second["tokens_per_s"] > 1
+    assert second["n_gpu_layers"] == gpu["n_layers"]
+    assert second["reason"]
+    assert third["fits"] == "no"
+    assert third["tokens_per_s"] is None
+    assert "would fit" in third["refusal"]
+    assert data["machine"]["gpus"][0]["bandwidth"] == 1008 * GB
+    assert data["machine"]["ram"]["total_bytes"] == 64 * GIB
