@@ -18,6 +18,7 @@ from fwlocal.cards import Speed
 from fwlocal.errors import DoesNotFit
 from fwlocal.gguf import GGUFHeader
 from fwlocal.hardware import Machine
+from fwlocal.levels import UNQUANTIZED
 from fwlocal.offload import Footprint, Layer, OffloadPlan, Request, footprint, make_plan
 
 # Measured: 0.51 for SmolLM2 135M on two cores (128 tok/s of 97 MB, 24 GB/s by dot products); 0.49
@@ -103,10 +104,11 @@ def _active_bytes(layer: Layer, model: Footprint) -> float:
 
 def best(forecasts: Sequence[Forecast]) -> Forecast | None:
     """The level to take: the largest that is whole on GPUs, else the one with the most layers
-    there, else the largest that fits at all; of equals the last, and none that needs an importance
-    matrix."""
+    there, else the largest that fits at all; of equals the last. None that needs an importance
+    matrix, and an unquantized one only where there is no other."""
     fitting = [f for f in forecasts if f.plan is not None and not f.candidate.needs_imatrix]
-    return max(reversed(fitting), key=_merit, default=None)
+    quantized = [f for f in fitting if f.candidate.level not in UNQUANTIZED] or fitting
+    return max(reversed(quantized), key=_merit, default=None)
 
 
 def _merit(found: Forecast) -> tuple[int, int]:

@@ -56,7 +56,8 @@ def _lose_worker() -> None:
     bindings.call(ggml, "ggml_abort", None, b"/src/ggml-rpc.cpp", 354, RPC_ABORT)
 
 
-def _abort_after(engine: Engine, n_tokens: int) -> None:
+def _abort_after(engine: EngineLike, n_tokens: int) -> None:
+    assert isinstance(engine, Engine)
     evaluate_one = engine.cache.evaluate_one
     left = n_tokens
 

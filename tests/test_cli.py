@@ -350,7 +350,7 @@ def test_a_closed_pipe_ends_quietly(tiny_gguf: Path) -> None:
 
 
 def test_the_choices_of_the_options_are_llama_cpps() -> None:
-    assert set(options.KV_TYPES) == set(llama.KV_TYPES)
+    assert set(options.KV_TYPES) == {"auto", *llama.KV_TYPES}
     assert set(options.FLASH_ATTENTION) == set(llama.FLASH_ATTENTION)
 
 

@@ -265,7 +265,7 @@ def test_growth_changes_no_answer(tiny_gguf: Path) -> None:
 
 
 def test_an_answer_ends_where_the_memory_does(tiny_gguf: Path) -> None:
-    def refuse(n_ctx: int) -> None:
+    def refuse(n_ctx_now: int, n_ctx: int) -> None:
         raise DoesNotFit(f"{n_ctx} tokens are too many")
 
     model = llama.Model(tiny_gguf, llama.LoadOptions())

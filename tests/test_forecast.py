@@ -127,10 +127,13 @@ def test_the_best_is_the_largest_that_is_whole() -> None:
     found = [forecast_of(SEVEN, level, a_machine(12, ram_gib=13)) for level in levels]
     assert [one.plan is not None for one in found] == [True, True, True, True, False]
     assert best(found) is found[2]
-    assert best(found[3:]) is found[3]  # else that which has the most layers on the GPU
+    assert best(found[3:]) is found[3]  # unquantized where there is no other
     assert best(found[4:]) is None
     on_cpu = [forecast_of(SEVEN, level, a_machine(ram_gib=20)) for level in levels]
-    assert best(on_cpu) is on_cpu[3]
+    assert best(on_cpu) is on_cpu[2]
+    split = [forecast_of(SEVEN, level, a_machine(4)) for level in levels]
+    assert [one.is_whole for one in split[:2]] == [True, False]
+    assert best(split[1:]) is split[1]  # the most layers on the GPU
     needy = replace(found[2], candidate=replace(found[2].candidate, needs_imatrix=True))
     assert best([*found[:2], needy]) is found[1]
 

@@ -66,6 +66,7 @@ def machine(
     remote |= {d.name: d for d in workers if not _tells_nothing(d)}
     local = _llama_cpps_choice([d for d in usable if d.backend != WORKERS_BACKEND])
     local = [_within(d, ram) if _is_unified(d) else d for d in local]
+    local.reverse()  # of equal cards CUDA's first is the fastest
     local.sort(key=lambda d: (not _is_unified(d), d.total_bytes))
     return Machine(ram, (*remote.values(), *local))
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fwlocal import audit, hardware, llama
+from fwlocal import hardware, llama
+from fwlocal.audit import HOST, compare
 from fwlocal.errors import DoesNotFit
 from fwlocal.gguf import GGUFHeader
 from fwlocal.hardware import Device, Machine
@@ -69,9 +70,9 @@ def look_around(workers: Sequence[str] = (), n_threads: int | None = None) -> Si
 
     Raises NetworkError for a worker that is not there, UsageError for an address that is none.
     """
-    remote = worker_devices(parse_addresses(",".join(workers))) if workers else ()
-    machine = hardware.machine(llama.devices(), remote)
-    return Site(machine, tuple(workers), n_threads or hardware.default_threads())
+    addresses = parse_addresses(",".join(workers)) if workers else ()
+    machine = hardware.machine(llama.devices(), worker_devices(addresses))
+    return Site(machine, tuple(map(str, addresses)), n_threads or hardware.default_threads())
 
 
 def settle(path: Path, header: GGUFHeader, site: Site, request: Request) -> Settled:
@@ -147,7 +148,7 @@ def check_growth(settled: Settled, n_ctx_now: int, n_ctx: int) -> None:
     """Raise DoesNotFit when a context of ``n_ctx`` tokens (one of ``n_ctx_now``, or none, being
     there) does not fit beside the layers."""
     free = {device.name: device.free_bytes for device in llama.devices()}
-    free[audit.HOST] = hardware.memory().available_bytes
+    free[HOST] = hardware.memory().available_bytes
     before = settled.at(n_ctx_now).shares if n_ctx_now else None
     for index, share in enumerate(settled.at(n_ctx).shares):
         held = before[index].kv_bytes + before[index].compute_bytes if before else 0
@@ -170,7 +171,7 @@ def _measure(trials: Trials, trial: Trial, site: Site) -> list[int] | None:
     buffers = trials.dry_buffers(trial)
     if buffers is None:
         return None
-    found = audit.compare(trial.plan, buffers, site.buffer_names)
+    found = compare(trial.plan, buffers, site.buffer_names)
     return [device.actual["compute"] for device in found]
 
 

@@ -88,7 +88,7 @@ def _formula(model: Footprint, role: Role) -> int:
     logits, or attention's scores where there is no flash attention, and what lies beside them."""
     rows = 4 * role.n_ubatch
     embd, ff, logits = rows * model.n_embd, rows * model.n_ff, rows * model.n_vocab
-    kv = rows * model.n_embd_kv
+    kv = rows * model.n_embd_k
     copies = PIPELINE_COPIES if role.is_pipelined else 1
     mask = copies * role.n_ctx * role.n_ubatch * (2 if role.flash_attn else 4)
     beside = _beside(role) * embd

@@ -14,6 +14,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 
 from fwlocal.gguf import GGML_TYPES, GGUFHeader, TensorInfo
 
@@ -30,20 +32,15 @@ class Layer:
     bytes of a state that does not grow (recurrent layers). ``expert_bytes`` are of the weights."""
 
     weights_bytes: int
-    k_elements: int
-    v_elements: int
+    kv_elements: int
     state_bytes: int = 0
     expert_bytes: int = 0
-
-    def kv_bytes(self, n_ctx: int, kv_type: str) -> int:
-        """Its part of the KV cache for ``n_ctx`` tokens."""
-        elements = (self.k_elements + self.v_elements) * n_ctx
-        return round(elements * KV_BITS[kv_type.upper()] / 8) + self.state_bytes
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """A model as planning sees it. ``n_ff`` is the widest that is computed at once."""
+    """A model as planning sees it. ``n_ff`` is the widest that is computed at once;
+    ``head_sizes`` are those of keys and of values."""
 
     name: str
     layers: tuple[Layer, ...]
@@ -52,7 +49,8 @@ class Footprint:
     is_tied: bool
     n_params: int
     n_embd: int
-    n_embd_kv: int
+    n_embd_k: int
+    head_sizes: tuple[int, int]
     n_ff: int
     n_head: int
     n_vocab: int
@@ -69,11 +67,30 @@ class Footprint:
     def weights_bytes(self) -> int:
         """All weights, each once."""
         own_output = 0 if self.is_tied else self.output_bytes
-        return self.input_bytes + own_output + sum(layer.weights_bytes for layer in self.layers)
+        return self.input_bytes + own_output + self._weights_before[-1]
 
-    def kv_bytes(self, n_ctx: int, kv_type: str) -> int:
-        """The whole KV cache."""
-        return sum(layer.kv_bytes(n_ctx, kv_type) for layer in self.layers)
+    def kv_bytes(self, n_ctx: int, kv_type: str, first: int = 0, end: int | None = None) -> int:
+        """The KV cache of ``n_ctx`` tokens, for the layers from ``first`` to before ``end``."""
+        end = len(self.layers) if end is None else end
+        elements = self._elements_before[end] - self._elements_before[first]
+        states = self._states_before[end] - self._states_before[first]
+        return round(elements * n_ctx * KV_BITS[kv_type.upper()] / 8) + states
+
+    def layers_bytes(self, first: int, end: int) -> int:
+        """The weights of the layers from ``first`` to before ``end``."""
+        return self._weights_before[end] - self._weights_before[first]
+
+    @cached_property
+    def _weights_before(self) -> list[int]:
+        return [0, *accumulate(layer.weights_bytes for layer in self.layers)]
+
+    @cached_property
+    def _elements_before(self) -> list[int]:
+        return [0, *accumulate(layer.kv_elements for layer in self.layers)]
+
+    @cached_property
+    def _states_before(self) -> list[int]:
+        return [0, *accumulate(layer.state_bytes for layer in self.layers)]
 
 
 def footprint(header: GGUFHeader) -> Footprint:
@@ -91,17 +108,18 @@ def footprint(header: GGUFHeader) -> Footprint:
             experts[int(found[1])] += _padded(tensor) if _EXPERTS.search(tensor.name) else 0
     is_tied = not any(tensor.name == "output.weight" for tensor in header.tensors)
     embeddings = [tensor for tensor in inputs if tensor.name == "token_embd.weight"]
-    caches = _caches(header, n_layer)
+    caches, sizes = _caches(header, n_layer), _head_sizes(header, n_layer)
     states = _states(header, caches)
     return Footprint(
         name=header.path.name,
-        layers=tuple(Layer(weights[i], *caches[i], states[i], experts[i]) for i in range(n_layer)),
+        layers=tuple(Layer(weights[i], caches[i], states[i], experts[i]) for i in range(n_layer)),
         input_bytes=_sum(inputs),
         output_bytes=_sum(outputs) + (_sum(embeddings) if is_tied else 0),
         is_tied=is_tied,
         n_params=sum(_elements(tensor) for tensor in header.tensors),
         n_embd=header.number("{arch}.embedding_length") or 0,
-        n_embd_kv=max((k for k, _ in caches), default=0),
+        n_embd_k=sizes[0] * max(_heads_kv(header, n_layer), default=0),
+        head_sizes=sizes,
         n_ff=_widest(header, n_layer),
         n_head=max(header.numbers("{arch}.attention.head_count", n_layer) or (1,), default=1),
         n_vocab=embeddings[0].shape[-1] if embeddings else 0,
@@ -111,21 +129,34 @@ def footprint(header: GGUFHeader) -> Footprint:
     )
 
 
-def _caches(header: GGUFHeader, n_layer: int) -> list[tuple[int, int]]:
-    """Elements of keys and of values for each token, of each layer."""
-    n_heads = header.numbers("{arch}.attention.head_count", n_layer) or (1,) * n_layer
-    heads_kv = header.numbers("{arch}.attention.head_count_kv", n_layer) or n_heads
-    head_size = (header.number("{arch}.embedding_length") or 0) // max(1, *n_heads, 1)
-    key = header.number("{arch}.attention.key_length") or head_size
-    value = header.number("{arch}.attention.value_length") or head_size
+def _heads(header: GGUFHeader, n_layer: int) -> tuple[int, ...]:
+    return header.numbers("{arch}.attention.head_count", n_layer) or (1,) * n_layer
+
+
+def _heads_kv(header: GGUFHeader, n_layer: int) -> tuple[int, ...]:
+    own = header.numbers("{arch}.attention.head_count_kv", n_layer)
+    return own or _heads(header, n_layer)
+
+
+def _head_sizes(header: GGUFHeader, n_layer: int) -> tuple[int, int]:
+    """Of keys and of values."""
+    shared = (header.number("{arch}.embedding_length") or 0) // max(1, *_heads(header, n_layer), 1)
+    key = header.number("{arch}.attention.key_length") or shared
+    value = header.number("{arch}.attention.value_length") or shared
     if header.number("{arch}.attention.key_length_mla"):
         value = 0  # multi-head latent attention keeps one latent for both
+    return key, value
+
+
+def _caches(header: GGUFHeader, n_layer: int) -> list[int]:
+    """Elements of keys and values for each token, of each layer."""
     n_shared = min(header.number("{arch}.attention.shared_kv_layers") or 0, n_layer)
-    own = [(heads * key, heads * value) for heads in heads_kv[: n_layer - n_shared]]
-    return own + [(0, 0)] * n_shared
+    size = sum(_head_sizes(header, n_layer))
+    own = [heads * size for heads in _heads_kv(header, n_layer)[: n_layer - n_shared]]
+    return own + [0] * n_shared
 
 
-def _states(header: GGUFHeader, caches: Sequence[tuple[int, int]]) -> list[int]:
+def _states(header: GGUFHeader, caches: Sequence[int]) -> list[int]:
     """Bytes of the state of each recurrent layer: one without heads in a model that has states
     (``llama_hparams::n_embd_r`` and ``n_embd_s``, float32)."""
     inner = header.number("{arch}.ssm.inner_size") or 0
@@ -133,7 +164,7 @@ def _states(header: GGUFHeader, caches: Sequence[tuple[int, int]]) -> list[int]:
     state = header.number("{arch}.ssm.state_size") or 0
     group = header.number("{arch}.ssm.group_count") or 0
     convolved = max(kernel - 1, 0) * (inner + 2 * group * state)
-    return [4 * (convolved + state * inner) if not any(cache) else 0 for cache in caches]
+    return [0 if cache else 4 * (convolved + state * inner) for cache in caches]
 
 
 def _widest(header: GGUFHeader, n_layer: int) -> int:

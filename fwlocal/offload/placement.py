@@ -10,7 +10,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 from fwlocal.offload.compute import (
     Measured,
@@ -54,11 +53,12 @@ class Filler:
 
     def __init__(self, model: Footprint, setting: Setting, measured: Measured) -> None:
         self.model, self.setting, self._measured = model, setting, measured
-        sizes = [
-            layer.weights_bytes + layer.kv_bytes(setting.n_ctx, setting.kv_type)
-            for layer in model.layers
+        n_layer = len(model.layers)
+        self._ends = [
+            model.layers_bytes(0, end) + model.kv_bytes(setting.n_ctx, setting.kv_type, 0, end)
+            for end in range(n_layer + 1)
         ]
-        self._ends = [0, *accumulate([*sizes, model.output_bytes])]
+        self._ends.append(self._ends[-1] + model.output_bytes)
 
     def best(self, rooms: Sequence[Room]) -> Placement:
         """As many layers as fit; all of them on as few devices as can hold them."""

@@ -12,12 +12,19 @@ from dataclasses import replace
 
 from fwlocal.errors import DoesNotFit
 from fwlocal.hardware import Device, Machine
-from fwlocal.offload import wording
 from fwlocal.offload.compute import HOST, Measured, Role, Setting
 from fwlocal.offload.context import MIN_N_CTX, rounded_n_ctx
 from fwlocal.offload.footprint import Footprint
 from fwlocal.offload.placement import NOWHERE, Filler, Placement, Room
 from fwlocal.offload.plan import OffloadPlan, Request, Share
+from fwlocal.offload.wording import (
+    reason,
+    refusal,
+    too_many_layers,
+    with_more_memory,
+    with_option,
+    with_smaller_level,
+)
 
 AUTO_KV_TYPES = ("f16", "q8_0")  # the better first
 _KV_BLOCK = 32  # elements in a block of a quantized cache
@@ -36,8 +43,8 @@ def make_plan(
     plan = planner.best(n_ctx) or (planner.shrunk(n_ctx) if request.shrink_context else None)
     if plan is None:
         raise DoesNotFit(_refusal(planner, n_ctx))
-    reason = wording.reason(plan, request.n_gpu_layers, is_shrunk=plan.n_ctx < n_ctx)
-    return replace(plan, reason=reason, advice=tuple(_advice(planner, plan)))
+    why = reason(plan, request.n_gpu_layers, is_shrunk=plan.n_ctx < n_ctx)
+    return replace(plan, reason=why, advice=tuple(_advice(planner, plan)))
 
 
 def resized(
@@ -90,8 +97,9 @@ class Planner:
         """The KV types that may be used, the best first."""
         if self.request.kv_type != "auto":
             return (self.request.kv_type,)
-        is_flash = self.request.flash_attn != "off"
-        return AUTO_KV_TYPES if is_flash and not self.model.n_embd_kv % _KV_BLOCK else ("f16",)
+        is_whole = all(size % _KV_BLOCK == 0 for size in self.model.head_sizes)
+        is_possible = is_whole and self.request.flash_attn != "off"
+        return AUTO_KV_TYPES if is_possible else AUTO_KV_TYPES[:1]
 
     def best(self, n_ctx: int) -> OffloadPlan | None:
         """The plan with the most layers on the GPUs that the machine can hold; where it makes no
@@ -159,29 +167,29 @@ class Planner:
         for device, count, compute_bytes in zip(
             placement.devices, placement.counts, compute, strict=True
         ):
-            own = self.model.layers[first : first + count]
+            end = min(first + count, len(self.model.layers))
             output = self.model.output_bytes if device in last else 0
             yield Share(
                 device=device,
                 n_layers=count,
-                weights_bytes=sum(layer.weights_bytes for layer in own) + output,
-                kv_bytes=sum(layer.kv_bytes(setting.n_ctx, setting.kv_type) for layer in own),
+                weights_bytes=self.model.layers_bytes(first, end) + output,
+                kv_bytes=self.model.kv_bytes(setting.n_ctx, setting.kv_type, first, end),
                 compute_bytes=compute_bytes,
                 free_bytes=self.free[device],
                 budget_bytes=max(0, self.free[device] - self.request.margin_bytes),
             )
-            first += count
+            first = end
 
     def _host_share(self, setting: Setting, placement: Placement, compute_bytes: int) -> Share:
         model = self.model
-        own = model.layers[: model.n_layers - placement.n_layers]
-        some = model.input_bytes + sum(layer.weights_bytes for layer in own)
+        end = min(model.n_layers - placement.n_layers, len(model.layers))
+        some = model.input_bytes + model.layers_bytes(0, end)
         available = self.machine.ram.available_bytes
         return Share(
             device=HOST,
             n_layers=model.n_layers - placement.n_layers,
             weights_bytes=model.weights_bytes if placement == NOWHERE else some,
-            kv_bytes=sum(layer.kv_bytes(setting.n_ctx, setting.kv_type) for layer in own),
+            kv_bytes=model.kv_bytes(setting.n_ctx, setting.kv_type, 0, end),
             compute_bytes=compute_bytes,
             free_bytes=available,
             budget_bytes=available,
@@ -216,7 +224,7 @@ def _advice(planner: Planner, plan: OffloadPlan) -> Iterator[str]:
         return
     freer = planner.asking(kv_type="auto").best(plan.n_ctx)
     if freer is not None and freer.n_gpu_layers > plan.n_gpu_layers:
-        yield wording.with_option(f"--kv {freer.kv_type}", freer)
+        yield with_option(f"--kv {freer.kv_type}", freer)
     filler = planner.filler
     fitting = largest_n_ctx(
         plan.n_ctx,
@@ -224,9 +232,9 @@ def _advice(planner: Planner, plan: OffloadPlan) -> Iterator[str]:
     )
     smaller = planner.best(fitting)
     if smaller is not None and smaller.n_gpu_layers == smaller.n_layers:
-        yield wording.with_option(f"--n-ctx {fitting}", smaller)
-    yield wording.with_more_memory(_lacking_bytes(planner, plan), planner.rooms[-1].device)
-    yield from wording.with_smaller_level(planner.model, sum(r.size_bytes for r in planner.rooms))
+        yield with_option(f"--n-ctx {fitting}", smaller)
+    yield with_more_memory(_lacking_bytes(planner, plan), planner.rooms[-1].device)
+    yield from with_smaller_level(planner.model, sum(r.size_bytes for r in planner.rooms))
 
 
 def _lacking_bytes(planner: Planner, plan: OffloadPlan) -> int:
@@ -248,13 +256,13 @@ def _refusal(planner: Planner, n_ctx: int) -> str:
         fitting = planner.asking(n_gpu_layers=None).best(n_ctx)
         if fitting is not None:
             asked = min(planner.request.n_gpu_layers, planner.model.n_layers)
-            return wording.too_many_layers(planner.model, asked, planner.rooms, fitting)
+            return too_many_layers(planner.model, asked, planner.rooms, fitting)
     kv_type = planner.kv_types[-1]
     filler = planner.filler(n_ctx, kv_type)
     host = planner.planned(filler, NOWHERE).host
     own = [r.size_bytes for r in planner.rooms if not planner.is_unified(r.device)]
     shrunk = planner.shrunk(n_ctx)
-    return wording.refusal(
+    return refusal(
         planner.model,
         host,
         n_ctx,

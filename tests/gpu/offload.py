@@ -108,10 +108,14 @@ def measured(command: Sequence[str], environment: Mapping[str, str]) -> Measurem
     return Measurement.from_json(done.stdout.splitlines()[-1])
 
 
-def child_environment(libraries: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    """With these libraries, and, unless the user chose, the GPU that ``nvidia-smi`` names first."""
+def child_environment(
+    libraries: Path, work: Path, environment: Mapping[str, str]
+) -> dict[str, str]:
+    """With these libraries, a store of its own, and, unless the user chose, the GPU that
+    ``nvidia-smi`` names first."""
     chosen = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "0"}
-    return {**chosen, **environment, LIBRARY_PATH: str(libraries)}
+    own = {LIBRARY_PATH: str(libraries), "FWLOCAL_HOME": str(work / "home")}
+    return {**chosen, **environment, **own}
 
 
 def caption(gpu: GPU, model: Path, shape: Shape, rounds: int, day: datetime.date) -> str:
@@ -141,7 +145,7 @@ def run(arguments: argparse.Namespace) -> int:
     model = ensure_model(model_path(arguments), shape, tell)
     today = datetime.datetime.now(datetime.timezone.utc).date()
     print(f"{caption(gpu, model, shape, arguments.rounds, today)}\n\n{report.heading()}")
-    environment, n_failed = child_environment(libraries, os.environ), 0
+    environment, n_failed = child_environment(libraries, work, os.environ), 0
     for size_bytes in arguments.budgets:
         tell(f"measuring with {report.budget_name(size_bytes)}")
         n_ctx = shape.max_position_embeddings

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 COLUMNS = (
     "GPU memory",
     "layers on the GPU",
+    "KV cache in",
     "device",
     "weights, GiB",
     "KV cache, GiB",
@@ -25,23 +26,24 @@ class Parts:
     """Bytes of what lies on one device."""
 
     weights: int
-    kv_cache: int
+    kv: int
     compute: int
 
     @property
     def total(self) -> int:
         """All of them."""
-        return self.weights + self.kv_cache + self.compute
+        return self.weights + self.kv + self.compute
 
 
 @dataclass(frozen=True)
 class DeviceUse:
-    """What was foretold for a device, and what llama.cpp took there."""
+    """What was foretold for a device, and what llama.cpp took there; None where it told nothing,
+    as when no layer is on a GPU."""
 
     device: str
     n_layers: int
     predicted: Parts
-    actual: Parts
+    actual: Parts | None
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Measurement:
                 use["device"],
                 use["n_layers"],
                 Parts(**use["predicted"]),
-                Parts(**use["actual"]),
+                Parts(**use["actual"]) if use["actual"] else None,
             )
             for use in fields.pop("devices")
         )
@@ -88,15 +90,18 @@ def budget_name(budget_bytes: int | None) -> str:
 
 def rows(budget_bytes: int | None, measured: Measurement) -> Iterator[str]:
     """A line for each device that holds anything, the GPU's first."""
-    own = (budget_name(budget_bytes), f"{measured.n_gpu_layers} of {measured.n_layers}")
+    own = (
+        budget_name(budget_bytes),
+        f"{measured.n_gpu_layers} of {measured.n_layers}",
+        measured.kv_type,
+    )
     speeds = (f"{measured.prefill_tps:.1f}", f"{measured.decode_tps:.2f}")
     for number, use in enumerate(measured.devices):
         pairs = (
-            _pair(getattr(use.predicted, part), getattr(use.actual, part))
-            for part in ("weights", "kv_cache", "compute", "total")
+            _pair(getattr(use.predicted, part), getattr(use.actual, part, None))
+            for part in ("weights", "kv", "compute", "total")
         )
-        is_first = number == 0
-        first, last = (own, speeds) if is_first else ((SAME,) * 2, (SAME,) * 2)
+        first, last = (own, speeds) if number == 0 else ((SAME,) * len(own), (SAME,) * len(speeds))
         yield _row([*first, f"{use.device} ({use.n_layers} layers)", *pairs, *last])
 
 
@@ -105,8 +110,9 @@ def failed_row(budget_bytes: int | None, why: str) -> str:
     return _row([budget_name(budget_bytes), why, *[SAME] * (len(COLUMNS) - 2)])
 
 
-def _pair(predicted: int, actual: int) -> str:
-    return f"{predicted / 2**30:.3f} / {actual / 2**30:.3f}"
+def _pair(predicted: int, actual: int | None) -> str:
+    taken = "?" if actual is None else f"{actual / 2**30:.3f}"
+    return f"{predicted / 2**30:.3f} / {taken}"
 
 
 def _row(cells: list[str] | tuple[str, ...]) -> str:

@@ -4,33 +4,35 @@ small model."""
 from __future__ import annotations
 
 import datetime
-import io
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tarfile
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import gguf
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fwlocal import llama
 from fwlocal.errors import BadModelFile, DoesNotFit, FwlocalError, UsageError
 from fwlocal.gguf import read_header
-from tests.gpu import backend, offload, random_model, report
+from fwlocal.loader import EngineOptions, open_model
+from tests.gpu import offload, random_model, report
 from tests.gpu.device import GPU, check_device, parse_gpus
+from tests.gpu.measure import GREEDY, check_gpu, measure, speeds
 from tests.gpu.random_model import SEVENTY_B, ensure_model, plan_tensors, type_counts
 from tests.gpu.report import DeviceUse, Measurement, Parts
+from tests.loopback_worker import LoopbackWorker
 from tests.tiny_llama import Shape
 
 SMALL = Shape(256, 512, 8, 4, 1, max_position_embeddings=1024, vocab_size=512)
 MIB, GIB = 2**20, 2**30
 USE = DeviceUse("CUDA0", 30, Parts(15 * GIB, GIB, GIB // 2), Parts(15 * GIB + MIB, GIB, GIB // 4))
-HOST = DeviceUse("CPU", 51, Parts(24 * GIB, GIB // 4, 0), Parts(24 * GIB, GIB // 4, 0))
+HOST = DeviceUse("CPU", 51, Parts(24 * GIB, GIB // 4, 0), None)
 MEASURED = Measurement(30, 81, 4096, "f16", 210.04, 3.456, (USE, HOST))
 
 
@@ -92,126 +94,6 @@ def test_a_driver_without_gpus_is_no_device() -> None:
     assert found == GPU("A", 2 * MIB, MIB)
 
 
-# --- the backend
-
-
-def test_cmake_is_told_to_build_movable_libraries_with_cuda_and_rpc(tmp_path: Path) -> None:
-    configure, build = backend.cmake_commands(
-        tmp_path / "s", tmp_path / "b", nvcc="/cuda/nvcc", arch="90", jobs=16
-    )
-    assert configure[:5] == ("cmake", "-S", str(tmp_path / "s"), "-B", str(tmp_path / "b"))
-    for option in (
-        "BUILD_SHARED_LIBS=ON",
-        "GGML_CUDA=ON",
-        "GGML_RPC=ON",
-        "CMAKE_CUDA_ARCHITECTURES=90",
-        "CMAKE_CUDA_COMPILER=/cuda/nvcc",
-        "CMAKE_INSTALL_RPATH=$ORIGIN",
-        *(f"LLAMA_BUILD_{part}=OFF" for part in ("COMMON", "TOOLS", "TESTS", "SERVER", "APP")),
-    ):
-        assert f"-D{option}" in configure
-    assert build[:3] == ("cmake", "--build", str(tmp_path / "b"))
-    assert build[-2:] == ("--parallel", "16")
-
-
-def test_the_pin_is_that_of_pyproject(tmp_path: Path) -> None:
-    assert backend.pinned().count(".") == 2
-    (tmp_path / "pyproject.toml").write_text("[project]\n")
-    with pytest.raises(FwlocalError, match="pins no llama-cpp-python"):
-        backend.pinned(tmp_path / "pyproject.toml")
-
-
-def test_a_missing_compiler_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CUDACXX", raising=False)
-    with pytest.raises(FwlocalError, match="cmake is missing"):
-        backend.find_nvcc(lambda name: None)
-    with pytest.raises(FwlocalError, match="nvcc is missing"):
-        backend.find_nvcc({"cmake": "/bin/cmake"}.get, tmp_path)
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "nvcc").touch()
-    assert backend.find_nvcc({"cmake": "c"}.get, tmp_path) == str(tmp_path / "bin" / "nvcc")
-    assert backend.find_nvcc({"cmake": "c", "nvcc": "/n"}.get, tmp_path) == "/n"
-
-
-def source_tree(folder: Path) -> Path:
-    """What counts of llama.cpp's source, empty."""
-    for name in ("cmake", "ggml", "include", "src"):
-        (folder / name).mkdir(parents=True)
-    (folder / "CMakeLists.txt").write_text("project(llama)\n")
-    return folder
-
-
-def test_a_source_without_vendor_is_copied_and_completed(tmp_path: Path) -> None:
-    source = source_tree(tmp_path / "llama.cpp")
-    found = backend.buildable(source, tmp_path / "work")
-    assert found != source
-    assert (found / "CMakeLists.txt").read_text() == "project(llama)\n"
-    assert (found / "vendor" / "CMakeLists.txt").read_text() == ""
-    assert not (source / "vendor").exists()
-    assert backend.buildable(found, tmp_path / "elsewhere") == found
-
-
-def test_a_folder_that_is_no_source_is_refused(tmp_path: Path) -> None:
-    source = source_tree(tmp_path / "llama.cpp")
-    (source / "ggml").rmdir()
-    with pytest.raises(FwlocalError, match="has no ggml"):
-        backend.buildable(source, tmp_path / "work")
-
-
-def test_the_source_is_fetched_once(tmp_path: Path) -> None:
-    calls: list[Sequence[str]] = []
-
-    def download(command: Sequence[str]) -> None:
-        calls.append(command)
-        content = b"project(llama)\n"
-        with tarfile.open(tmp_path / "llama_cpp_python-1.2.3.tar.gz", "w:gz") as archive:
-            entry = tarfile.TarInfo("llama_cpp_python-1.2.3/vendor/llama.cpp/CMakeLists.txt")
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
-
-    source = backend.fetched_source(tmp_path, "1.2.3", download)
-    assert (source / "CMakeLists.txt").read_text() == "project(llama)\n"
-    assert backend.fetched_source(tmp_path, "1.2.3", download) == source
-    (command,) = calls
-    assert command[-1] == "llama-cpp-python==1.2.3"
-    assert "--no-deps" in command
-    assert "--no-binary" in command
-
-
-def test_a_broken_archive_leaves_no_source(tmp_path: Path) -> None:
-    archive = tmp_path / "a.tar.gz"
-    archive.write_bytes(b"no archive")
-    with pytest.raises(FwlocalError, match=r"a\.tar\.gz: cannot be unpacked"):
-        backend.unpack(archive, tmp_path / "source")
-    assert not (tmp_path / "source").exists()
-
-
-def test_libraries_are_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDACXX", "/cuda/nvcc")
-    monkeypatch.setenv("PATH", str(tmp_path))  # where cmake is found, which is never run
-    for name in ("cmake", "cmake.exe"):
-        (tmp_path / name).touch(0o755)
-    source, work = source_tree(tmp_path / "llama.cpp"), tmp_path / "work"
-    calls: list[Sequence[str]] = []
-
-    def build(command: Sequence[str]) -> None:
-        calls.append(command)
-        (work / "build" / "bin").mkdir(parents=True, exist_ok=True)
-        for name in backend.WANTED:
-            (work / "build" / "bin" / f"lib{name}.so").write_text(str(len(calls)))
-
-    folder = backend.built_libraries(source, work, "90", 2, build)
-    assert [command[1] for command in calls] == ["-S", "--build"]
-    assert (folder / "libggml-cuda.so").read_text() == "2"
-    assert backend.built_libraries(source, work, "90", 2, build) == folder
-    assert len(calls) == 2
-    backend.built_libraries(source, work, "80", 2, build)
-    assert len(calls) == 4
-    (folder / "libggml-rpc.so").unlink()
-    with pytest.raises(FwlocalError, match=r"has no libggml-rpc\.so"):
-        backend.check_libraries(folder)
-
-
 # --- the random model
 
 
@@ -236,6 +118,16 @@ def test_a_small_one_is_q4_k_m_and_small(small: Path) -> None:
         assert found == more, kind
     for kind in ("attn_q", "attn_k", "attn_output", "ffn_gate", "ffn_up"):
         assert {types[f"blk.{n}.{kind}.weight"] for n in range(8)} == {"Q4_K"}
+
+
+def test_weights_are_normal_and_special_tokens_never_answered(small: Path) -> None:
+    tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(small).tensors}
+    output = tensors["output.weight"]
+    rows = gguf.dequantize(output.data, output.tensor_type)
+    assert not rows[:3].any()
+    assert rows[3:64].std() == pytest.approx(0.02, rel=0.02)
+    assert (rows[64:128] == rows[:64]).all()
+    assert (tensors["blk.7.ffn_norm.weight"].data == 1).all()
 
 
 def test_a_whole_model_is_used_again_and_any_other_written_anew(
@@ -289,10 +181,9 @@ def test_a_measurement_crosses_processes() -> None:
 def test_the_table_has_a_line_for_each_device() -> None:
     lines = [*report.heading().splitlines(), *report.rows(16 * GIB, MEASURED)]
     assert lines[2:] == [
-        "| 16 GiB | 30 of 81 | CUDA0 (30 layers) | 15.000 / 15.001 | 1.000 / 1.000 "
+        "| 16 GiB | 30 of 81 | f16 | CUDA0 (30 layers) | 15.000 / 15.001 | 1.000 / 1.000 "
         "| 0.500 / 0.250 | 16.500 / 16.251 | 210.0 | 3.46 |",
-        "|  |  | CPU (51 layers) | 24.000 / 24.000 | 0.250 / 0.250 "
-        "| 0.000 / 0.000 | 24.250 / 24.250 |  |  |",
+        "|  |  |  | CPU (51 layers) | 24.000 / ? | 0.250 / ? | 0.000 / ? | 24.250 / ? |  |  |",
     ]
     lines.append(report.failed_row(None, "out|of memory"))
     assert lines[-1].startswith("| all | out¦of memory |")
@@ -325,12 +216,74 @@ def test_the_default_is_the_large_model_and_shapes_lie_apart() -> None:
     assert offload.model_path(less) != offload.model_path(default)
 
 
-def test_the_measuring_process_uses_the_libraries_and_the_first_gpu() -> None:
-    environment = offload.child_environment(Path("lib"), {"HOME": "/h"})
+def test_the_measuring_process_uses_its_own_libraries_and_store_and_the_first_gpu() -> None:
+    lib, work = Path("lib"), Path("work")
+    environment = offload.child_environment(lib, work, {"HOME": "/h", "LLAMA_CPP_LIB_PATH": "x"})
     assert environment["LLAMA_CPP_LIB_PATH"] == "lib"
+    assert environment["FWLOCAL_HOME"] == str(work / "home")
     assert environment["CUDA_VISIBLE_DEVICES"] == "0"
-    chosen = offload.child_environment(Path("lib"), {"CUDA_VISIBLE_DEVICES": "1"})
+    chosen = offload.child_environment(lib, work, {"CUDA_VISIBLE_DEVICES": "1"})
     assert chosen["CUDA_VISIBLE_DEVICES"] == "1"
+
+
+# --- the measuring
+
+
+def test_the_small_model_is_measured_on_a_worker(small: Path, home: Path) -> None:
+    """As on a GPU: its devices are planned, audited and computed on in the same way."""
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}  # the worker's device alone
+    with LoopbackWorker() as worker:
+        command = offload.measure_command(small, 8 * GIB, 1, 1024)
+        found = offload.measured(
+            (*command, "--worker", worker.address, "--threads", "1"), environment
+        )
+    assert (found.n_gpu_layers, found.n_layers, found.n_ctx) == (9, 9, 1024)
+    assert [use.device for use in found.devices] == ["RPC0", "CPU"]
+    assert [use.n_layers for use in found.devices] == [9, 0]
+    for use in found.devices:
+        assert use.actual is not None
+        assert use.actual.weights == pytest.approx(use.predicted.weights, abs=MIB // 64)
+        assert use.actual.kv == use.predicted.kv
+        assert use.actual.compute == pytest.approx(use.predicted.compute, abs=MIB // 64)
+    n_kv = 8 * 1024 * 2 * 64  # layers, tokens, keys and values, elements of a head
+    assert found.devices[0].predicted.kv == 2 * n_kv  # f16
+    assert min(found.prefill_tps, found.decode_tps) > 0
+
+
+def test_on_the_cpu_alone_nothing_is_audited(small: Path, home: Path) -> None:
+    found = measure(small, EngineOptions(n_ctx=1024, n_threads=1, n_gpu_layers=0, raw=True), 1)
+    assert (found.n_gpu_layers, found.devices[-1].device) == (0, "CPU")
+    assert found.devices[-1].actual is None
+    assert found.devices[-1].predicted.weights > 0
+
+
+def test_greedy_answers_of_random_models_do_not_end(small: Path, home: Path) -> None:
+    options = EngineOptions(n_ctx=1024, n_threads=1, n_gpu_layers=0, raw=True)
+    with open_model(str(small), options).engine as engine:
+        generation = engine.generate([300], sampling=GREEDY, max_tokens=500)
+        list(generation)
+        assert generation.result.finish_reason == "length"
+        with pytest.raises(FwlocalError, match=r"ended after \d+ tokens"):
+            speeds(engine, 1, n_prefill=1000, n_decode=100)
+
+
+def test_what_cannot_be_measured_is_one_line(
+    tmp_path: Path, home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    command = offload.measure_command(tmp_path / "no.gguf", None, 1, 0)
+    with pytest.raises(FwlocalError, match="left with 1"):
+        offload.measured((*command, "--worker", "127.0.0.1"), os.environ)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("measure: ")
+    assert "no.gguf" in line
+
+
+@pytest.mark.skipif(
+    any(device.kind in ("GPU", "IGPU") for device in llama.devices()), reason="there is a GPU"
+)
+def test_the_cpu_is_not_measured_in_a_gpus_place() -> None:
+    with pytest.raises(FwlocalError, match="sees no GPU"):
+        check_gpu()
 
 
 def test_a_failing_process_is_an_error() -> None:

@@ -29,7 +29,7 @@ def chosen(*devices: Device, workers: tuple[Device, ...] = ()) -> list[str]:
 
 def test_layers_go_on_gpus_and_the_fastest_comes_last() -> None:
     assert chosen(gpu("CUDA0", gib=24), gpu("CUDA1", gib=8), BLAS, CPU) == ["CUDA1", "CUDA0"]
-    assert chosen(gpu("CUDA0"), gpu("CUDA1")) == ["CUDA0", "CUDA1"]
+    assert chosen(gpu("CUDA0"), gpu("CUDA1")) == ["CUDA1", "CUDA0"]
     assert chosen(BLAS, CPU) == []
 
 
@@ -59,7 +59,7 @@ def test_integrated_gpus_of_one_backend_only() -> None:
     first, second = (gpu(f"SYCL{i}", "SYCL", kind="IGPU", description=f"Xe {i}") for i in range(2))
     again = gpu("Vulkan0", "Vulkan", kind="IGPU", description="Intel(R) Graphics")
 
-    assert chosen(again, first, second) == ["SYCL0", "SYCL1"]
+    assert chosen(again, first, second) == ["SYCL1", "SYCL0"]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_two_equal_cards_are_two() -> None:
     cuda = [gpu(f"CUDA{i}", description="RTX 3090") for i in range(2)]
     vulkan = [gpu(f"Vulkan{i}", "Vulkan", description="RTX 3090") for i in range(2)]
 
-    assert chosen(*cuda, *vulkan) == ["CUDA0", "CUDA1"]
+    assert chosen(*cuda, *vulkan) == ["CUDA1", "CUDA0"]
 
 
 def test_where_a_card_sits_says_more_than_its_name() -> None:
@@ -91,7 +91,7 @@ def test_where_a_card_sits_says_more_than_its_name() -> None:
     same = gpu("Vulkan0", "Vulkan", description="Nvidia card", device_id="0000:01:00.0")
     other = gpu("Vulkan1", "Vulkan", description="RTX 3090", device_id="0000:02:00.0")
 
-    assert chosen(cuda, same, other) == ["CUDA0", "Vulkan1"]
+    assert chosen(cuda, same, other) == ["Vulkan1", "CUDA0"]
 
 
 def test_a_device_without_memory_is_left_out_and_named() -> None:

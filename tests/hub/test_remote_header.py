@@ -82,7 +82,9 @@ def split_gguf(folder: Path) -> list[Path]:
         writer = gguf.GGUFWriter(path, "llama")
         writer.add_uint16("split.no", number)
         writer.add_uint16("split.count", 3)
-        writer.add_tensor_info(f"blk.{number}.ffn_up.weight", [10_000_000], np.dtype("float32"), 40_000_000)
+        writer.add_tensor_info(
+            f"blk.{number}.ffn_up.weight", [10_000_000], np.dtype("float32"), 40_000_000
+        )
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
