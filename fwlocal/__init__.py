@@ -24,7 +24,8 @@ def load(model: str, **options: Any) -> EngineLike:
 
     ``options`` are those of ``fwlocal.loader.EngineOptions``: ``n_ctx``, ``n_threads``,
     ``n_gpu_layers``, ``gpu_memory``, ``workers``, ``flash_attn``, ``kv_type``, ``mmap``,
-    ``mlock``, ``prompt_format``. The embedded default is fetched when it is missing. Raises FwlocalError.
+    ``mlock``, ``prompt_format``. The embedded default is fetched when it is missing. Raises
+    FwlocalError.
     """
     from fwlocal.loader import EngineOptions, open_model
 

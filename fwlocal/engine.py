@@ -25,7 +25,7 @@ ANSWER_ROOM = 1024  # tokens kept free for an answer when the context's size is 
 
 class EngineLike(Protocol):
     """What callers may use of an engine, in this process or in one of its own
-    (``fwlocal.isolation``); see Engine for what it means."""
+    (``fwlocal.loader.isolation``); see Engine for what it means."""
 
     system: str | None
     sampling: SamplingParams

@@ -184,6 +184,8 @@ def main() -> None:
     print("| what | ours | llama.cpp's | ratio (spread) | goal |")
     print("|---|---|---|---|---|")
     with fwlocal.load(str(file.path), n_threads=threads, n_ctx=1024) as engine:
+        if not isinstance(engine, Engine):
+            raise TypeError("the engine is in another process")
         binary, rounds = arguments.bin, arguments.rounds
         print(*speed(engine, binary, file.path, threads, rounds), sep="\n", flush=True)
         print(

@@ -31,6 +31,7 @@ import psutil
 import fwlocal
 from convert.recipes import LEVELS
 from fwlocal.hardware import physical_cores
+from fwlocal.engine import Engine
 from fwlocal.loader import Library, open_file
 from fwlocal.registry import DEFAULT_MODEL
 from tests.compare import greedy
@@ -132,6 +133,8 @@ def real_model(upstream: Upstream, folder: Path) -> list[str]:
     _run([*ours(source, folder, ("Q8_0",))])
     threads = physical_cores()
     with fwlocal.load(str(folder / "m-Q8_0.gguf"), n_threads=threads, n_ctx=1024) as engine:
+        if not isinstance(engine, Engine):
+            raise TypeError("the engine is in another process")
         return greedy(engine, upstream.tools, theirs, threads)
 
 

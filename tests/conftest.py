@@ -57,6 +57,7 @@ def tiny_engine(tiny_gguf: Path, library: Library) -> Iterator[Engine]:
     """An engine on the random model, in the freewilly2 format."""
     options = EngineOptions(prompt_format="freewilly2", n_threads=1)
     with open_model(str(tiny_gguf), options, library=library).engine as engine:
+        assert isinstance(engine, Engine)
         yield engine
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fwlocal.engine import Engine
 from fwlocal.gguf import read_header
 from fwlocal.loader import EngineOptions, Library, open_model
 from fwlocal.prompts import FREEWILLY2, Message, text_of
@@ -59,6 +60,7 @@ def test_a_converted_file_knows_its_prompt_format_under_any_name(
     loaded.engine.close()
     messages = [Message("system", "Sing."), Message("user", "Who?")]
     as_template = open_model(str(path), EngineOptions(prompt_format="gguf"), library=library)
+    assert isinstance(as_template.engine, Engine)
     rendered = as_template.engine.prompt_segments(messages)
     assert text_of(rendered) == text_of(FREEWILLY2.render(messages))
     as_template.engine.close()

@@ -225,6 +225,7 @@ def long_engine(tmp_path: Path, library: Library) -> Iterator[Engine]:
     path = tiny_llama.write_gguf(tmp_path / "long.gguf", shape)
     options = EngineOptions(prompt_format="freewilly2")
     with open_model(str(path), options, library=library).engine as engine:
+        assert isinstance(engine, Engine)
         yield engine
 
 

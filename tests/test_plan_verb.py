@@ -153,7 +153,7 @@ def test_one_level_in_detail(here: Ask) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("freewilly2:Q4_K_M, context 4096, KV cache f16, about ")
     assert "LEVEL" not in done.stdout
-    assert "all 81 layers fit on GPU0 and GPU1" in done.stdout
+    assert "all 81 layers fit on GPU1 and GPU0" in done.stdout
     options = ("--kv", "q4_0", "--n-ctx", "2048", "--n-gpu-layers", "10", "--gpu-bandwidth", "500")
     (level,) = data_of(here("-m", "freewilly2:Q4_K_M", *ELSEWHERE, *options, "--json"))["levels"]
     assert (level["kv_type"], level["n_ctx"], level["n_gpu_layers"]) == ("q4_0", 2048, 10)

@@ -34,6 +34,7 @@ PARIS = "What is the capital of France?"
 def engine(real_gguf: Path) -> Iterator[Engine]:
     library = Library(load_registry(), Store(default_root()))
     with open_model(str(real_gguf), EngineOptions(), library=library).engine as engine:
+        assert isinstance(engine, Engine)
         yield engine
 
 

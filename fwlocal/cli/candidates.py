@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fwlocal.errors import ModelNotFound, NetworkError, UsageError
-from fwlocal.forecast import CONVERTED, NO_LEVEL, ON_DISK, PUBLISHED, Candidate
+from fwlocal.forecast.estimate import CONVERTED, NO_LEVEL, ON_DISK, PUBLISHED, Candidate
+from fwlocal.forecast.outline import TypesOf, as_published, outline, rescaled
 from fwlocal.levels import level_in
-from fwlocal.outline import TypesOf, as_published, outline, rescaled
 from fwlocal.store.advice import CONVERTIBLE, how_to_get, levels_to_get, published_level
 
 if TYPE_CHECKING:

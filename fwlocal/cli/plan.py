@@ -12,11 +12,11 @@ from fwlocal.errors import DoesNotFit, UsageError
 
 if TYPE_CHECKING:
     from fwlocal.cli.candidates import Subject
+    from fwlocal.forecast.view import View
+    from fwlocal.forecast.what_if import Setup
     from fwlocal.gguf import GGUFHeader
     from fwlocal.hardware import Device
     from fwlocal.offload import Request
-    from fwlocal.plan_view import View
-    from fwlocal.what_if import Setup
 
 KV_TYPES = ("auto", *options.KV_TYPES)
 ALL_LAYERS = 10**6  # more than any model has
@@ -72,13 +72,13 @@ def plan(model: str | None, as_json: bool, **wishes: Any) -> None:
     if subject.is_one and view.chosen is not None and view.chosen.plan is None:
         raise DoesNotFit(view.chosen.refusal)
     if as_json:
-        from fwlocal.plan_view import as_data
+        from fwlocal.forecast.view import as_data
 
         print_json(as_data(view))
         return
     from rich.console import Console
 
-    from fwlocal.plan_view import show
+    from fwlocal.forecast.view import show
 
     show(view, Console())
 
@@ -113,8 +113,9 @@ def _n_gpu_layers(text: str) -> int | None:
 
 def _setup(wishes: dict[str, Any]) -> Setup:
     """The machine to plan for: this one, but for what is named of another."""
-    from fwlocal import hardware, what_if
-    from fwlocal.cards import Speed
+    from fwlocal import hardware
+    from fwlocal.forecast import what_if
+    from fwlocal.forecast.cards import Speed
     from fwlocal.sizes import parse_size, parse_sizes
     from fwlocal.workers import parse_addresses, worker_devices
 
@@ -140,8 +141,8 @@ def _setup(wishes: dict[str, Any]) -> Setup:
 
 def _view(subject: Subject, setup: Setup, wanted: dict[str, Any]) -> View:
     """Every level's plan."""
-    from fwlocal.forecast import forecast
-    from fwlocal.plan_view import View
+    from fwlocal.forecast.estimate import forecast
+    from fwlocal.forecast.view import View
 
     found = [
         forecast(candidate, setup.machine, _request(wanted, candidate.header), setup.speeds)

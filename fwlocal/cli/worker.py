@@ -23,9 +23,9 @@ from fwlocal.errors import FwlocalError, NetworkError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fwlocal.cli.worker_cache import TensorCache
     from fwlocal.hardware import Device, Memory
     from fwlocal.workers import Address
+    from fwlocal.workers.cache import TensorCache
 
 WARNING = (
     "warning: never expose a worker to an open network: its protocol has neither password nor "
@@ -144,8 +144,8 @@ def device_line(device: Device, ram: Memory) -> str:
 
 
 def _opened_cache() -> TensorCache:
-    from fwlocal.cli.worker_cache import TensorCache, default_folder
     from fwlocal.files import sized
+    from fwlocal.workers.cache import TensorCache, default_folder
 
     kept = TensorCache(default_folder())
     notify(f"keeping large tensors in {kept.folder}, {sized(kept.size_bytes)} so far")

@@ -12,9 +12,9 @@ from fwlocal.errors import DoesNotFit
 from fwlocal.formats import choose_format
 from fwlocal.gguf import GGUFHeader
 from fwlocal.interrupts import Interrupt
-from fwlocal.isolation import IsolatedEngine
 from fwlocal.library import Library
 from fwlocal.loader.here import Job, LoadedModel, load_planned
+from fwlocal.loader.isolation import IsolatedEngine
 from fwlocal.loader.opening import open_file, silent
 from fwlocal.loader.options import EngineOptions, request_of
 from fwlocal.loader.planning import (
@@ -83,8 +83,10 @@ def load(
 def _isolated(
     job: Job, header: GGUFHeader, on_progress: Callable[[float], None], interrupt: Interrupt
 ) -> LoadedModel:
-    """Load in a process of its own; after a loss, by a plan for what is there then."""
+    """Load in a process of its own; after a loss, by a plan for what is there then, and without
+    telling how far it is: whoever listened is gone."""
     jobs = [job]
+    is_loaded = False
 
     def start() -> Job:
         if jobs:
@@ -92,9 +94,12 @@ def _isolated(
         site = look_around(job.options.workers, job.options.n_threads)
         return replace(job, settled=settle(job.file.path, header, site, job.settled.request))
 
-    engine = IsolatedEngine(
-        start, on_progress=on_progress, interrupt=interrupt, verbose=job.verbose
-    )
+    def progress(fraction: float) -> None:
+        if not is_loaded:
+            on_progress(fraction)
+
+    engine = IsolatedEngine(start, on_progress=progress, interrupt=interrupt, verbose=job.verbose)
+    is_loaded = True
     prompt_format = (
         None if job.options.raw else choose_format(job.file, header, job.options.prompt_format)
     )

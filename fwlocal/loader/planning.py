@@ -24,12 +24,13 @@ from fwlocal.offload import (
     make_plan,
     resized,
     roles_of,
+    with_one_more,
 )
 from fwlocal.offload.compute import Measured, Role
 from fwlocal.sizes import gib
 from fwlocal.workers import parse_addresses, worker_devices
 
-MAX_ROUNDS = 5  # of measuring and planning again; two are enough as a rule
+MAX_ROUNDS = 8  # of measuring and planning again; two are enough as a rule
 RISKY_BYTES = 256 << 20  # a plan that leaves less of a GPU free is tried first
 NEAR_FULL = 0.8  # of the RAM: from here on a formula is not good enough for the CPU alone
 
@@ -84,15 +85,17 @@ def settle(path: Path, header: GGUFHeader, site: Site, request: Request) -> Sett
     plan = make_plan(model, site.machine, request, measured)
     with Trials() as trials:
         for _ in range(MAX_ROUNDS):
-            roles = roles_of(model, plan)
-            if all(role in measured for role in roles) or not _matters(plan):
+            # One layer more must be known not to fit.
+            unsure = [
+                possible
+                for possible in (plan, with_one_more(model, plan, site.machine))
+                if possible is not None and not measured.keys() >= {*roles_of(model, possible)}
+            ]
+            if not unsure or not _matters(plan, site.machine):
                 break
-            found = _measure(
-                trials, Trial(path, plan, site.workers, site.n_threads, dry=True), site
-            )
-            if found is None:
-                break
-            measured |= zip(roles, found, strict=True)
+            for possible in unsure:
+                trial = Trial(path, possible, site.workers, site.n_threads, dry=True)
+                measured |= zip(roles_of(model, possible), _measure(trials, trial, site))  # noqa: B905
             plan = make_plan(model, site.machine, request, measured)
     return Settled(path, model, site, request, plan, measured)
 
@@ -111,7 +114,7 @@ def try_out(settled: Settled) -> None:
     """Load everything once in a process of its own. Raises DoesNotFit when that fails."""
     site = settled.site
     with Trials() as trials:
-        trials.check(Trial(settled.path, settled.plan, site.workers, site.n_threads, dry=False))
+        trials.buffers(Trial(settled.path, settled.plan, site.workers, site.n_threads, dry=False))
 
 
 def with_less(settled: Settled, refusal: DoesNotFit, header: GGUFHeader) -> tuple[Settled, str]:
@@ -161,16 +164,17 @@ def check_growth(settled: Settled, n_ctx_now: int, n_ctx: int) -> None:
             )
 
 
-def _matters(plan: OffloadPlan) -> bool:
+def _matters(plan: OffloadPlan, machine: Machine) -> bool:
     """Whether it makes a difference how large compute buffers are, to the byte."""
-    return bool(plan.gpus) or plan.host.total_bytes > NEAR_FULL * plan.host.free_bytes
+    return bool(machine.gpus) or plan.host.total_bytes > NEAR_FULL * plan.host.free_bytes
 
 
-def _measure(trials: Trials, trial: Trial, site: Site) -> list[int] | None:
-    """The compute buffers of a plan's devices, in the order of its shares."""
+def _measure(trials: Trials, trial: Trial, site: Site) -> list[int]:
+    """The compute buffers of a plan's devices, in the order of its shares; as they were estimated
+    where a dry load cannot be made."""
     buffers = trials.dry_buffers(trial)
     if buffers is None:
-        return None
+        return [share.compute_bytes for share in trial.plan.shares]
     found = compare(trial.plan, buffers, site.buffer_names)
     return [device.actual["compute"] for device in found]
 

@@ -55,11 +55,11 @@ class Trials:
             self._child = None
             return None
 
-    def check(self, trial: Trial) -> None:
-        """Raise DoesNotFit, or what else a full load raises, if it fails; also when llama.cpp
-        aborts."""
+    def buffers(self, trial: Trial) -> tuple[Buffer, ...]:
+        """What a full load took. Raises DoesNotFit, or what else a load raises, if it fails; also
+        when llama.cpp aborts."""
         try:
-            self._run(trial, None)
+            return self._run(trial, None)
         except ChildDied as died:
             self._child = None
             raise DoesNotFit(f"a trial load ended llama.cpp ({died})") from died

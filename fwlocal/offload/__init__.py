@@ -7,7 +7,7 @@ took, are ``fwlocal.loader``'s and ``fwlocal.audit``'s.
 from fwlocal.offload.context import MIN_N_CTX, default_n_ctx
 from fwlocal.offload.footprint import Footprint, Layer, footprint
 from fwlocal.offload.plan import DEFAULT_MARGIN_BYTES, OffloadPlan, Request, Share
-from fwlocal.offload.planner import make_plan, resized, roles_of
+from fwlocal.offload.planner import make_plan, resized, roles_of, with_one_more
 from fwlocal.offload.wording import summary
 
 __all__ = [
@@ -24,4 +24,5 @@ __all__ = [
     "resized",
     "roles_of",
     "summary",
+    "with_one_more",
 ]

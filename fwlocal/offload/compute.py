@@ -15,17 +15,20 @@ from fwlocal.offload.footprint import Footprint
 
 PIPELINE_COPIES = 4  # GGML_SCHED_MAX_COPIES
 HOST = "CPU"
+MANY = 2  # layers, from which on a buffer grows no more
 _SLACK = 64 << 10
 
 
 @dataclass(frozen=True)
 class Role:
     """What a device does, as far as its compute buffer depends on it. ``device`` "CPU" is the
-    host; ``is_first`` of several GPUs gets its input from the host; ``is_pipelined`` when several
-    GPUs hold all layers."""
+    host; it holds ``n_repeating`` layers, and the host ``n_on_host``: none, one, or MANY;
+    ``is_first`` of several GPUs gets its input from the host; ``is_pipelined`` when several GPUs
+    hold all layers."""
 
     device: str
-    has_layers: bool
+    n_repeating: int
+    n_on_host: int
     has_output: bool
     is_first: bool
     is_pipelined: bool
@@ -53,26 +56,35 @@ class Setting:
     n_ubatch: int
 
 
-def gpu_role(setting: Setting, devices: Sequence[str], index: int, *, has_all: bool) -> Role:
-    """The role of the ``index``-th of the GPUs; ``has_all`` when they hold all layers."""
+def gpu_role(
+    setting: Setting,
+    devices: Sequence[str],
+    index: int,
+    *,
+    n_repeating: int,
+    n_on_host: int,
+) -> Role:
+    """The role of the ``index``-th of the GPUs, which holds so many repeating layers."""
     return Role(
         device=devices[index],
-        has_layers=True,
+        n_repeating=min(n_repeating, MANY),
+        n_on_host=min(n_on_host, MANY),
         has_output=index == len(devices) - 1,
         is_first=len(devices) > 1 and index == 0,
-        is_pipelined=len(devices) > 1 and has_all,
+        is_pipelined=len(devices) > 1 and not n_on_host,
         **vars(setting),
     )
 
 
-def host_role(setting: Setting, devices: Sequence[str], *, has_all: bool) -> Role:
-    """The role of the CPU beside these GPUs."""
+def host_role(setting: Setting, devices: Sequence[str], n_repeating: int) -> Role:
+    """The role of the CPU, with so many repeating layers, beside these GPUs."""
     return Role(
         device=HOST,
-        has_layers=not has_all,
+        n_repeating=min(n_repeating, MANY),
+        n_on_host=min(n_repeating, MANY),
         has_output=not devices,
         is_first=False,
-        is_pipelined=len(devices) > 1 and has_all,
+        is_pipelined=len(devices) > 1 and not n_repeating,
         **vars(setting),
     )
 
@@ -95,7 +107,7 @@ def _formula(model: Footprint, role: Role) -> int:
     moments = [(1 + copies) * embd + mask]
     if not role.flash_attn:
         moments[0] += 2 * copies * kv
-    if role.has_layers:
+    if role.n_repeating:
         moments.append(3 * ff + beside + mask)
         if not role.flash_attn:
             scores = rows * model.n_head * role.n_ctx

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fwlocal.offload.compute import (
+    MANY,
     Measured,
     Role,
     Setting,
@@ -62,8 +63,10 @@ class Filler:
 
     def best(self, rooms: Sequence[Room]) -> Placement:
         """As many layers as fit; all of them on as few devices as can hold them."""
-        whole = self.exactly(self.model.n_layers, rooms)
-        return whole or self._fill(rooms, self.model.n_layers - 1)
+        n_layers = self.model.n_layers
+        # Buffers differ with none, one or many layers left to the CPU.
+        nearly_all = (self.exactly(count, rooms) for count in (n_layers, n_layers - 1))
+        return next(filter(None, nearly_all), None) or self._fill(rooms, max(0, n_layers - MANY))
 
     def exactly(self, n_layers: int, rooms: Sequence[Room]) -> Placement | None:
         """The last ``n_layers`` on as few devices as can hold them, each filled to the same part
@@ -78,12 +81,20 @@ class Filler:
 
     def roles(self, placement: Placement) -> tuple[Role, ...]:
         """What each GPU does, and at the end the CPU."""
-        has_all = placement.n_layers == self.model.n_layers
-        devices = placement.devices
+        devices, counts = placement.devices, placement.counts
+        last, n_left = len(devices) - 1, self.model.n_layers - placement.n_layers
+        on_host = min(n_left, len(self.model.layers))
         gpus = (
-            gpu_role(self.setting, devices, index, has_all=has_all) for index in range(len(devices))
+            gpu_role(
+                self.setting,
+                devices,
+                index,
+                n_repeating=counts[index] - (index == last),
+                n_on_host=on_host,
+            )
+            for index in range(len(devices))
         )
-        return (*gpus, host_role(self.setting, devices, has_all=has_all))
+        return (*gpus, host_role(self.setting, devices, on_host))
 
     def compute_bytes(self, role: Role) -> int:
         """The compute buffer of a device in that role."""
@@ -117,12 +128,26 @@ class Filler:
         return NOWHERE
 
     def _counts(self, rooms: Sequence[Room], n_layers: int) -> list[int]:
-        end, least = self.model.n_layers, self.model.n_layers - n_layers
-        counts, names = [0] * len(rooms), [room.device for room in rooms]
+        """How many of the last ``n_layers`` each device takes, the last device first."""
+        left, counts, names = n_layers, [0] * len(rooms), [room.device for room in rooms]
+        n_on_host = self.model.n_layers - n_layers
         for index in range(len(rooms) - 1, -1, -1):
-            role = gpu_role(self.setting, names, index, has_all=least == 0)
-            left = rooms[index].size_bytes - self.compute_bytes(role)
-            first = bisect_left(self._ends, self._ends[end] - left) if left > 0 else end
-            first = min(max(first, least), end)
-            counts[index], end = end - first, first
+            role = gpu_role(self.setting, names, index, n_repeating=MANY, n_on_host=n_on_host)
+            counts[index] = self._count(role, rooms[index].size_bytes, left, n_layers - left)
+            left -= counts[index]
         return counts
+
+    def _count(self, role: Role, room_bytes: int, most: int, n_behind: int) -> int:
+        """How many layers, at most so many, a device takes before those that lie behind."""
+        end = self.model.n_layers - n_behind
+        weights_bytes = room_bytes - self.compute_bytes(role)
+        first = bisect_left(self._ends, self._ends[end] - weights_bytes, 0, end)
+        count = min(end - first, most) if weights_bytes > 0 else 0
+        if count - role.has_output >= MANY:
+            return count
+        for n_repeating in (1, 0):  # for which less is computed
+            count = n_repeating + role.has_output
+            needed = self.compute_bytes(replace(role, n_repeating=n_repeating))
+            if count <= most and needed + self._ends[end] - self._ends[end - count] <= room_bytes:
+                return count
+        return 0

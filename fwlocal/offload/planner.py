@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from fwlocal.errors import DoesNotFit
 from fwlocal.hardware import Device, Machine
-from fwlocal.offload.compute import HOST, Measured, Role, Setting
+from fwlocal.offload.compute import HOST, MANY, Measured, Role, Setting
 from fwlocal.offload.context import MIN_N_CTX, rounded_n_ctx
 from fwlocal.offload.footprint import Footprint
 from fwlocal.offload.placement import NOWHERE, Filler, Placement, Room
@@ -51,7 +51,29 @@ def resized(
     model: Footprint, machine: Machine, plan: OffloadPlan, n_ctx: int, measured: Measured
 ) -> OffloadPlan:
     """The same layers on the same devices with another context."""
-    request = Request(
+    planner = Planner(model, machine, _request_of(plan, n_ctx), measured)
+    return planner.planned(planner.filler(n_ctx, plan.kv_type), placement_of(plan))
+
+
+def with_one_more(model: Footprint, plan: OffloadPlan, machine: Machine) -> OffloadPlan | None:
+    """The plan with one layer more on its first GPU, whether it fits or not; None where all are
+    on GPUs, or there is none."""
+    devices, counts = placement_of(plan).devices, placement_of(plan).counts
+    if plan.n_gpu_layers == plan.n_layers or not machine.gpus:
+        return None
+    first = (devices or (machine.gpus[-1].name,), (sum(counts[:1]) + 1, *counts[1:]))
+    planner = Planner(model, machine, _request_of(plan, plan.n_ctx), {})
+    return planner.planned(planner.filler(plan.n_ctx, plan.kv_type), Placement(*first))
+
+
+def roles_of(model: Footprint, plan: OffloadPlan) -> tuple[Role, ...]:
+    """What each device does, in the order of the plan's shares."""
+    setting = Setting(plan.n_ctx, plan.kv_type, plan.flash_attn != "off", plan.n_ubatch)
+    return Filler(model, setting, {}).roles(placement_of(plan))
+
+
+def _request_of(plan: OffloadPlan, n_ctx: int) -> Request:
+    return Request(
         n_ctx,
         flash_attn=plan.flash_attn,
         n_ubatch=plan.n_ubatch,
@@ -59,14 +81,6 @@ def resized(
         mmap=plan.mmap,
         mlock=plan.mlock,
     )
-    planner = Planner(model, machine, request, measured)
-    return planner.planned(planner.filler(n_ctx, plan.kv_type), placement_of(plan))
-
-
-def roles_of(model: Footprint, plan: OffloadPlan) -> tuple[Role, ...]:
-    """What each device does, in the order of the plan's shares."""
-    setting = Setting(plan.n_ctx, plan.kv_type, plan.flash_attn != "off", plan.n_ubatch)
-    return Filler(model, setting, {}).roles(placement_of(plan))
 
 
 def placement_of(plan: OffloadPlan) -> Placement:
@@ -245,7 +259,7 @@ def _lacking_bytes(planner: Planner, plan: OffloadPlan) -> int:
     unused = last.size_bytes - used.get(last.device, 0)
     output = planner.model.output_bytes if not plan.gpus else 0
     layers = host.weights_bytes - planner.model.input_bytes + host.kv_bytes
-    alone = filler.roles(Placement((last.device,), (1,)))[0]
+    alone = filler.roles(Placement((last.device,), (MANY + 1,)))[0]
     compute = 0 if plan.gpus else filler.compute_bytes(alone)
     return max(0, layers + output + compute - unused)
 

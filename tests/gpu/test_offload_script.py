@@ -26,8 +26,8 @@ from tests.gpu.device import GPU, check_device, parse_gpus
 from tests.gpu.measure import GREEDY, check_gpu, measure, speeds
 from tests.gpu.random_model import SEVENTY_B, ensure_model, plan_tensors, type_counts
 from tests.gpu.report import DeviceUse, Measurement, Parts
-from tests.loopback_worker import LoopbackWorker
 from tests.tiny_llama import Shape
+from tests.workers.loopback import LoopbackWorker
 
 SMALL = Shape(256, 512, 8, 4, 1, max_position_embeddings=1024, vocab_size=512)
 MIB, GIB = 2**20, 2**30

@@ -7,9 +7,9 @@ from functools import cache
 from pathlib import Path
 
 from convert.recipes import LEVELS, ModelShape, tensor_types
+from fwlocal.forecast.outline import outline
 from fwlocal.hardware import Device, Machine, Memory
 from fwlocal.offload import Footprint, footprint
-from fwlocal.outline import outline
 from fwlocal.shapes import LlamaShape
 
 GIB = 2**30

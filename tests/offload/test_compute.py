@@ -17,11 +17,11 @@ PLAIN_4K = Setting(4096, "f16", flash_attn=False, n_ubatch=512)
 
 def gpu(setting: Setting, index: int = 0, count: int = 1, *, has_all: bool = False) -> Role:
     devices = [f"RPC{number}" for number in range(count)]
-    return gpu_role(setting, devices, index, has_all=has_all)
+    return gpu_role(setting, devices, index, n_repeating=20, n_on_host=0 if has_all else 20)
 
 
 def host(setting: Setting, n_gpus: int = 1, *, has_all: bool = False) -> Role:
-    return host_role(setting, ["RPC0", "RPC1"][:n_gpus], has_all=has_all)
+    return host_role(setting, ["RPC0", "RPC1"][:n_gpus], 0 if has_all else 20)
 
 
 @pytest.mark.parametrize(

@@ -101,12 +101,12 @@ def test_what_not_even_the_cpu_holds_is_refused_with_what_would_fit() -> None:
 
 
 def test_less_context_is_taken_only_when_asked() -> None:
-    with pytest.raises(DoesNotFit, match="--n-ctx 4608 "):
+    with pytest.raises(DoesNotFit, match="--n-ctx 5376 "):
         planned("7B", ram_gib=5.3, n_ctx=16384)
     shrunk = planned("7B", ram_gib=5.3, n_ctx=16384, shrink_context=True)
 
-    assert (shrunk.n_ctx, shrunk.kv_type) == (4608, "q8_0")
-    assert "a context of 4608 tokens, all that fits" in shrunk.reason
+    assert (shrunk.n_ctx, shrunk.kv_type) == (5376, "q8_0")
+    assert "a context of 5376 tokens, all that fits" in shrunk.reason
 
 
 def test_unified_memory_is_shared_with_the_cpu() -> None:

@@ -1,6 +1,6 @@
-"""The process that an engine lives in: ``fwlocal.isolation``'s messages become calls of it.
+"""The process that an engine lives in: ``fwlocal.loader.isolation``'s messages become calls of it.
 
-It is started as ``python -m fwlocal.engine_process`` and ends with the process that started it.
+It is started as ``python -m fwlocal.loader.engine_process`` and ends with the one that started it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from fwlocal.answer import Generation
 from fwlocal.children import Parent
 from fwlocal.engine import EngineLike
 from fwlocal.interrupts import Interrupt
-from fwlocal.isolation import Call, Load, Progress, Ready, Returned, Stream
 from fwlocal.llama import rpc
+from fwlocal.loader.isolation import Call, Load, Progress, Ready, Returned, Stream
 from fwlocal.whole import read_whole
 
 OnProgress = Callable[[float], None]

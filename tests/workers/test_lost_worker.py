@@ -12,7 +12,7 @@ from fwlocal.loader import EngineOptions, Library, LoadedModel, open_model
 from fwlocal.repl.loop import Chat
 from fwlocal.sampling import SamplingParams
 from tests import tiny_llama
-from tests.loopback_worker import LoopbackWorker
+from tests.workers.loopback import LoopbackWorker
 
 SAID = "a" * 500
 SAMPLING = SamplingParams(temperature=0, seed=1, grammar=f'root ::= "a"{{{len(SAID)}}}')

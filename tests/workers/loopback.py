@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 START_S = 60.0  # on a busy machine
 _SERVING = re.compile(r"serving on (127\.[\d.]+:\d+);")
 _LIMITED = (

@@ -9,9 +9,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from fwlocal.cards import GB, Speed, of_name, of_size
 from fwlocal.errors import UsageError
-from fwlocal.forecast import HOST
+from fwlocal.forecast.cards import GB, Speed, of_name, of_size
+from fwlocal.forecast.estimate import HOST
 from fwlocal.hardware import Device, Machine, Memory, machine
 from fwlocal.sizes import gib
 

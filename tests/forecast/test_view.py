@@ -8,14 +8,14 @@ import json
 import pytest
 from rich.console import Console
 
-from fwlocal.cards import GB
-from fwlocal.forecast import Candidate, forecast
+from fwlocal.forecast.cards import GB
+from fwlocal.forecast.estimate import Candidate, forecast
+from fwlocal.forecast.view import View, as_data, show
+from fwlocal.forecast.what_if import ASSUMED_RAM, imagined_gpus, setup
 from fwlocal.hardware import Memory
 from fwlocal.offload import Request
-from fwlocal.plan_view import View, as_data, show
 from fwlocal.sizes import GIB
-from fwlocal.what_if import ASSUMED_RAM, imagined_gpus, setup
-from tests.test_forecast import SEVENTY, header
+from tests.forecast.test_estimate import SEVENTY, header
 
 
 def a_view(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fwlocal.cards import DATA_SHEETS, GB, TYPICAL, of_name, of_size
+from fwlocal.forecast.cards import DATA_SHEETS, GB, TYPICAL, of_name, of_size
 from fwlocal.sizes import GIB
 
 

@@ -22,7 +22,7 @@ from fwlocal.llama.rpc import choose, rebuild_command
 from fwlocal.workers import RPC_VERSION, Address, parse_address, probe, worker_devices
 from tests import tiny_llama
 from tests.conftest import Run
-from tests.loopback_worker import LoopbackWorker
+from tests.workers.loopback import LoopbackWorker
 
 CPU = Device("CPU", "EPYC", "CPU", "CPU", 8_000_000_000, 8_000_000_000)
 BLAS = Device("BLAS", "OpenBLAS", "BLAS", "ACCEL", 0, 0)
@@ -37,7 +37,7 @@ from fwlocal.llama.model import LoadOptions, Model
 from fwlocal.llama.rpc import add_worker
 for _ in range(2):
     add_worker(sys.argv[1])
-Model(Path(sys.argv[2]), LoadOptions(mmap=False)).close()
+Model(Path(sys.argv[2]), LoadOptions({"RPC0": 99}, mmap=False)).close()
 """
 
 
@@ -253,7 +253,7 @@ def in_a_process(code: str, *arguments: str) -> subprocess.CompletedProcess[str]
         capture_output=True,
         text=True,
         timeout=60,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
 
 

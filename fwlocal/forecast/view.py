@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fwlocal.cards import Speed
-from fwlocal.forecast import EFFICIENCY, NO_LEVEL, Forecast, best
+from fwlocal.forecast.cards import Speed
+from fwlocal.forecast.estimate import EFFICIENCY, NO_LEVEL, Forecast, best
+from fwlocal.forecast.what_if import Setup
 from fwlocal.offload import OffloadPlan, Share
 from fwlocal.sizes import gib
 from fwlocal.tables import Column, Table
-from fwlocal.what_if import Setup
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fwlocal.engine import Engine, EngineLike
-from fwlocal.engine_process import serve
 from fwlocal.interrupts import Interrupt
 from fwlocal.library import Library
 from fwlocal.llama import bindings
 from fwlocal.loader import EngineOptions, load, open_file
+from fwlocal.loader.engine_process import serve
 from fwlocal.registry import load_registry
 from fwlocal.store import Store
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from fwlocal.cli import worker_cache
-from fwlocal.cli.worker_cache import TensorCache, default_folder
 from fwlocal.errors import FwlocalError
+from fwlocal.workers import cache as worker_cache
+from fwlocal.workers.cache import TensorCache, default_folder
 
 OLD, NEW = "0123456789abcdef", "fedcba9876543210"
 

@@ -13,6 +13,7 @@ import pytest
 
 import fwlocal
 from fwlocal import llama
+from fwlocal.engine import Engine
 from fwlocal.errors import BadModelFile, DoesNotFit, Interrupted, RegistryError, UsageError
 from fwlocal.interrupts import Interrupt
 from fwlocal.loader import EngineOptions, Library, default_sampling, load, open_file, open_model
@@ -74,6 +75,7 @@ def test_contexts_outside_what_the_model_knows(
 )
 def test_contexts(tiny_gguf: Path, library: Library, n_ctx: int | None, holds: int) -> None:
     with open_model(str(tiny_gguf), EngineOptions(n_ctx=n_ctx), library=library).engine as engine:
+        assert isinstance(engine, Engine)
         list(engine.generate([5], max_tokens=1))
         assert engine.cache.n_ctx == holds
 

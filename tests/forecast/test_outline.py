@@ -11,9 +11,9 @@ import pytest
 from convert.job import Request, prepare
 from convert.recipes import LEVELS, ModelShape, tensor_types
 from convert.sources.checkpoint import locate
+from fwlocal.forecast.outline import TypesOf, as_published, outline, rescaled
 from fwlocal.gguf import GGUFHeader, read_header
 from fwlocal.offload import footprint
-from fwlocal.outline import TypesOf, as_published, outline, rescaled
 from fwlocal.registry import Registry
 from fwlocal.shapes import LlamaShape
 from tests.convert.checkpoints import write_checkpoint

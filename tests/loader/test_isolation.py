@@ -26,14 +26,14 @@ from fwlocal.errors import (
     WorkerLost,
 )
 from fwlocal.interrupts import Interrupt
-from fwlocal.isolation import IsolatedEngine
 from fwlocal.loader import EngineOptions
+from fwlocal.loader.isolation import IsolatedEngine
 from fwlocal.prompts import Message
 from fwlocal.sampling import SamplingParams
 from tests import tiny_llama
-from tests.engine_child import Job
+from tests.loader.engine_child import Job
 
-ENGINE_CHILD = "tests.engine_child"
+ENGINE_CHILD = "tests.loader.engine_child"
 GREEDY = SamplingParams(temperature=0, seed=1)
 HELLO = [Message("user", "the whale sings")]
 OPTIONS = EngineOptions(prompt_format="freewilly2", n_threads=1)

@@ -2,7 +2,7 @@
 
 When a machine that it computes on is lost, llama.cpp ends the process. Here that is an error: the
 conversation survives it, and the next call starts the engine anew. It knows nothing of models and
-devices: what is loaded is a job, which ``fwlocal.engine_process`` understands.
+devices: what is loaded is a job, which ``fwlocal.loader.engine_process`` understands.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fwlocal.interrupts import Interrupt
 from fwlocal.prompts import Message
 from fwlocal.sampling import SamplingParams
 
-ENGINE_PROCESS = "fwlocal.engine_process"
+ENGINE_PROCESS = "fwlocal.loader.engine_process"
 PATIENCE_S = 60.0  # a GPU finishes its batch first; a worker that hangs never does
 
 _POLL_S = 0.05  # how soon Ctrl-C is passed on

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convert.recipes import ModelShape, tensor_types
-from fwlocal.cards import GB, Speed
-from fwlocal.forecast import (
+from fwlocal.forecast.cards import GB, Speed
+from fwlocal.forecast.estimate import (
     CONVERTED,
     EFFICIENCY,
     HOST,
@@ -23,13 +23,13 @@ from fwlocal.forecast import (
     forecast,
     tokens_per_s,
 )
+from fwlocal.forecast.outline import outline
+from fwlocal.forecast.what_if import imagined_gpus
 from fwlocal.gguf import GGUFHeader, TensorInfo
 from fwlocal.hardware import Machine, Memory
 from fwlocal.offload import Request, footprint, make_plan
-from fwlocal.outline import outline
 from fwlocal.shapes import LlamaShape
 from fwlocal.sizes import GIB
-from fwlocal.what_if import imagined_gpus
 
 SEVENTY = LlamaShape(80, 8192, 28672, 64, 8, 32000)
 SEVEN = LlamaShape(32, 4096, 11008, 32, 32, 32000)

@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fwlocal.cards import Speed
 from fwlocal.errors import DoesNotFit
+from fwlocal.forecast.cards import Speed
 from fwlocal.gguf import GGUFHeader
 from fwlocal.hardware import Machine
 from fwlocal.levels import UNQUANTIZED

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fwlocal.cards import GB, Speed
 from fwlocal.errors import UsageError
-from fwlocal.forecast import HOST
+from fwlocal.forecast.cards import GB, Speed
+from fwlocal.forecast.estimate import HOST
+from fwlocal.forecast.what_if import ASSUMED_RAM, Setup, imagined_gpus, parse_bandwidths, setup
 from fwlocal.hardware import Device, Memory
 from fwlocal.sizes import GIB
-from fwlocal.what_if import ASSUMED_RAM, Setup, imagined_gpus, parse_bandwidths, setup
 
 RAM = Memory(50 * GIB, 64 * GIB)
 MEASURED = Speed(20 * GB, "measured")
