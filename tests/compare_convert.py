@@ -30,8 +30,8 @@ import psutil
 
 import fwlocal
 from convert.recipes import LEVELS
-from fwlocal.hardware import physical_cores
 from fwlocal.engine import Engine
+from fwlocal.hardware import physical_cores
 from fwlocal.loader import Library, open_file
 from fwlocal.registry import DEFAULT_MODEL
 from tests.compare import greedy

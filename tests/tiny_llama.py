@@ -116,15 +116,7 @@ def write_gguf(
     if shape.head_dim * shape.num_attention_heads != shape.hidden_size:
         writer.add_key_length(shape.head_dim)
         writer.add_value_length(shape.head_dim)
-    tokens = [*vocabulary(), *extra_tokens]
-    writer.add_tokenizer_model("llama")
-    writer.add_token_list([text for text, _, _ in tokens])
-    writer.add_token_scores([score for _, score, _ in tokens])
-    writer.add_token_types([kind for _, _, kind in tokens])
-    writer.add_bos_token_id(BOS)
-    writer.add_eos_token_id(EOS)
-    writer.add_unk_token_id(0)
-    writer.add_add_bos_token(True)
+    add_vocabulary(writer, [*vocabulary(), *extra_tokens])
     if template is not None:
         writer.add_chat_template(template)
     for name, tensor in checkpoint(shape, seed).items():
@@ -134,6 +126,18 @@ def write_gguf(
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def add_vocabulary(writer: gguf.GGUFWriter, tokens: list[tuple[str, float, int]]) -> None:
+    """The keys of a SentencePiece tokenizer."""
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list([text for text, _, _ in tokens])
+    writer.add_token_scores([score for _, score, _ in tokens])
+    writer.add_token_types([kind for _, _, kind in tokens])
+    writer.add_bos_token_id(BOS)
+    writer.add_eos_token_id(EOS)
+    writer.add_unk_token_id(0)
+    writer.add_add_bos_token(True)
 
 
 def add_sizes(writer: gguf.GGUFWriter, shape: Shape) -> None:

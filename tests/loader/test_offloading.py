@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from fwlocal.audit import compare
 from fwlocal.gguf import GGUFHeader
-from fwlocal.loader import EngineOptions, Library, open_file, open_model
+from fwlocal.loader import EngineOptions, Library, load, open_file, open_model
 from fwlocal.loader.planning import Settled, Site, look_around, settle
 from fwlocal.loader.trial import Trial, Trials
 from fwlocal.offload import Request
@@ -137,14 +138,17 @@ def test_the_same_text_wherever_the_layers_are(
     assert on_the_cpu[0]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits a process's memory")
 def test_a_device_that_refuses_gets_fewer_layers(model: Path, library: Library) -> None:
     said: list[str] = []
     file, header = open_file(str(model), library)
-    with LoopbackWorker(memory_limit_bytes=255 * MIB) as worker:
-        from fwlocal.loader import load
-
+    with LoopbackWorker(memory_limit_bytes=130 * MIB) as worker:
         options = EngineOptions(
-            workers=(worker.address,), prompt_format="freewilly2", n_threads=1, n_ctx=4096
+            workers=(worker.address,),
+            prompt_format="freewilly2",
+            n_threads=1,
+            n_ctx=4096,
+            kv_type="f16",
         )
         loaded = load(file, header, options, notify=said.append)
         with loaded.engine as engine:

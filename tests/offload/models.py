@@ -8,6 +8,7 @@ from pathlib import Path
 
 from convert.recipes import LEVELS, ModelShape, tensor_types
 from fwlocal.forecast.outline import outline
+from fwlocal.gguf import GGUFHeader
 from fwlocal.hardware import Device, Machine, Memory
 from fwlocal.offload import Footprint, footprint
 from fwlocal.shapes import LlamaShape
@@ -26,14 +27,19 @@ LEVEL_NAMES = tuple(LEVELS)
 @cache
 def model(size: str, level: str = "Q4_K_M", n_ctx_train: int = 4096) -> Footprint:
     """The footprint of a Llama of that size at that level."""
-    shape = SHAPES[size]
+    return footprint(header_of(SHAPES[size], level, n_ctx_train, f"{size}-{level}.gguf"))
+
+
+def header_of(
+    shape: LlamaShape, level: str, n_ctx_train: int = 4096, name: str = "m.gguf"
+) -> GGUFHeader:
+    """The header of a Llama of that shape at that level."""
 
     def types_of(level: str, tensors: Sequence[tuple[str, tuple[int, ...]]]) -> Mapping[str, str]:
         numbers = ModelShape(shape.n_layer, shape.n_head, shape.n_head_kv)
         return tensor_types(level, tensors, numbers, has_imatrix=True)
 
-    path = Path(f"{size}-{level}.gguf")
-    return footprint(outline(shape, n_ctx_train, level, types_of, path))
+    return outline(shape, n_ctx_train, level, types_of, Path(name))
 
 
 def card(name: str = "CUDA0", gib: float = 24, backend: str = "CUDA") -> Device:
