@@ -4,6 +4,8 @@
 # make compare  the engine beside llama.cpp's own tools (builds them once, 6 minutes on 2 cores)
 # make compare-convert  the converter beside llama.cpp's (also installs torch for the latter)
 # make compare-hub  downloads and streamed conversions against a Hub on loopback, cut and killed
+# make compare-offload  layers on a GPU beside llama-fit-params, for the same files and memory
+# make compare-gpu  a 70B-shaped model on an NVIDIA GPU: budgets, bytes, speeds
 # make pictures  draw the README's pictures anew
 #
 # BACKEND=cpu|cuda|metal|vulkan|hip overrides what is found here.
@@ -34,7 +36,8 @@ BUILD_ARGS := -DGGML_RPC=ON -DLLAVA_BUILD=OFF $(CMAKE_ARGS_$(BACKEND))
 BUILT := $(VENV)/.$(LLAMA_CPP_PYTHON)-$(BACKEND)
 INSTALLED := $(VENV)/.fwlocal
 
-.PHONY: chat test lint check compare compare-convert compare-hub pictures clean
+.PHONY: chat test lint check compare compare-convert compare-hub compare-offload compare-gpu \
+  pictures clean
 
 chat: $(INSTALLED)
 	@$(VENV)/bin/fwlocal chat
@@ -61,6 +64,13 @@ compare-convert: $(INSTALLED)
 
 compare-hub: $(INSTALLED)
 	$(VENV)/bin/python -m tests.compare_hub
+
+compare-offload: $(INSTALLED)
+	tests/llamacpp_tools.sh .tools
+	$(VENV)/bin/python -m tests.compare_offload .tools/bin
+
+compare-gpu: $(INSTALLED)
+	$(VENV)/bin/python -m tests.gpu.offload
 
 pictures: $(INSTALLED)
 	$(VENV)/bin/python -m tests.draw_pictures tests/pictures

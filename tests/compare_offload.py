@@ -50,7 +50,7 @@ def planned(model: Path, address: str, margin_mib: int) -> tuple[int, int, float
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bin", type=Path, required=True, help="folder of llama.cpp's tools")
+    parser.add_argument("bin", type=Path, help="folder of llama.cpp's tools")
     binary = parser.parse_args().bin
     print("| model | free MiB | layers, f16 (s) | layers, auto | llama-fit-params' (s) |")
     print("|---|---|---|---|---|")

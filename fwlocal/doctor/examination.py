@@ -1,4 +1,4 @@
-"""``fwlocal doctor``: what this installation and this machine are, and what is wrong with them."""
+"""Looking at everything: the installation, the machine, the settings; and what is wrong."""
 
 from __future__ import annotations
 
@@ -8,24 +8,19 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from time import localtime, strftime
-from typing import TYPE_CHECKING, Any
 
 from fwlocal import __version__, hardware
+from fwlocal.audit import Audit, read_all
 from fwlocal.config import FILE_NAME, Config, load_config
 from fwlocal.errors import FwlocalError, RegistryError
 from fwlocal.hardware import Device, Memory
 from fwlocal.registry import load_registry, user_file
 from fwlocal.store import default_root
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 LOW_DISK_BYTES = 5 * 10**9
-_VERBATIM: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
 
 
 @dataclass(frozen=True)
@@ -49,7 +44,7 @@ class Folder:
 @dataclass(frozen=True)
 class Report:
     """Everything that ``doctor`` shows. ``llama_cpp_python`` is (installed, required), the
-    bandwidth in bytes per second; ``workers`` are config.toml's."""
+    bandwidth in bytes per second; ``workers`` are config.toml's, ``audits`` the last loads'."""
 
     fwlocal: str
     python: str
@@ -69,6 +64,7 @@ class Report:
     user_models_toml: Path
     config_toml: Path
     workers: tuple[str, ...]
+    audits: tuple[Audit, ...]
     problems: tuple[Problem, ...]
 
 
@@ -102,6 +98,7 @@ def examine() -> Report:
         user_models_toml=_own_registry(),
         config_toml=config_toml,
         workers=config.workers,
+        audits=read_all(default_root()),
         problems=tuple(problems),
     )
 
@@ -227,71 +224,3 @@ def _required(distribution: str) -> str | None:
         return None
     pins = dict(r.split("==") for r in requirements if "==" in r and ";" not in r)
     return pins.get(distribution, pins.get(distribution.replace("_", "-")))
-
-
-def as_data(report: Report) -> dict[str, Any]:
-    """The report as plain data, for ``--json``."""
-    return asdict(report)
-
-
-def show(report: Report, console: Console) -> None:
-    """The report for people: what there is, then what is wrong."""
-    from rich.table import Table
-    from rich.text import Text
-
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for label, describe in _ROWS.items():
-        for index, line in enumerate(describe(report)):
-            grid.add_row(label if index == 0 else "", Text(line))
-    console.print(grid)
-    console.print()
-    if not report.problems:
-        console.print("Everything is in order.", style="green")
-    for problem in report.problems:
-        console.print(f"✗ {problem.what}", style="red", **_VERBATIM)
-        console.print(f"  fix: {problem.fix}", **_VERBATIM)
-
-
-def _llama_line(report: Report) -> str:
-    installed, required = report.llama_cpp_python
-    return f"{installed or 'missing'} (needed: {required or 'unknown'})"
-
-
-def _device_line(device: Device) -> str:
-    free, total = device.free_bytes / 1e9, device.total_bytes / 1e9
-    return f"{device.name}: {device.description} ({device.kind}), {free:.1f} of {total:.1f} GB free"
-
-
-def _file_line(path: Path) -> str:
-    return f"{path}{'' if path.exists() else ' (none)'}"
-
-
-def _folder_line(folder: Folder) -> str:
-    state = "" if folder.exists else " (not made yet)"
-    return f"{folder.path}{state}, {folder.free_bytes / 1e9:.1f} GB free"
-
-
-_ROWS: dict[str, Callable[[Report], list[str]]] = {
-    "fwlocal": lambda r: [r.fwlocal],
-    "Python": lambda r: [r.python],
-    "system": lambda r: [r.system],
-    "llama-cpp-python": lambda r: [_llama_line(r)],
-    "llama.cpp": lambda r: [r.llama_cpp or "not loaded"],
-    "backends": lambda r: [", ".join(r.backends) + (", RPC built in" if r.rpc else "")],
-    "devices": lambda r: [_device_line(device) for device in r.devices] or ["none"],
-    "cores": lambda r: [
-        f"{r.performance_cores} fast, {r.physical_cores} physical, {r.logical_cores} logical"
-    ],
-    "memory": lambda r: [
-        f"{r.memory.available_bytes / 1e9:.1f} of {r.memory.total_bytes / 1e9:.1f} GB available"
-    ],
-    "bandwidth": lambda r: [
-        f"{r.memory_bandwidth / 1e9:.1f} GB/s read (measured {r.memory_bandwidth_measured})"
-    ],
-    "models": lambda r: [_folder_line(r.models_folder)],
-    "own models.toml": lambda r: [_file_line(r.user_models_toml)],
-    "config.toml": lambda r: [_file_line(r.config_toml)],
-    "workers": lambda r: [", ".join(r.workers) or "none"],
-}
