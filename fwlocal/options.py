@@ -147,7 +147,9 @@ offload_options = _stack(
         help="KV cache type. [default: f16, or q8_0 where more layers fit by it]",
     ),
     click.option(
-        "--shrink-context", is_flag=True, help="Take less context where nothing else helps."
+        "--shrink-context",
+        is_flag=True,
+        help="Take less context, but only where the model would not load otherwise.",
     ),
     click.option(
         "--workers",

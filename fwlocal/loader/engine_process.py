@@ -14,7 +14,7 @@ from fwlocal.children import Parent
 from fwlocal.engine import EngineLike
 from fwlocal.interrupts import Interrupt
 from fwlocal.llama import rpc
-from fwlocal.loader.isolation import Call, Load, Progress, Ready, Returned, Stream
+from fwlocal.loader.messages import Call, Load, Progress, Ready, Returned, Stream
 from fwlocal.whole import read_whole
 
 OnProgress = Callable[[float], None]

@@ -70,7 +70,9 @@ def load_planned(
     sampling = default_sampling(file.spec)
     started = time.perf_counter()
     native = _load_weights(file.path, settled, on_progress, interrupt)
-    n_ctx = 0 if options.n_ctx is None else settled.plan.n_ctx
+    # A context whose size nobody named may grow, unless there was no room for it even now.
+    may_grow = options.n_ctx is None and settled.plan.n_ctx >= settled.request.n_ctx
+    n_ctx = 0 if may_grow else settled.plan.n_ctx
     auditor = Auditor(settled, native, verbose=job.verbose)
     cache = KVCache(
         native,

@@ -8,84 +8,37 @@ devices: what is loaded is a job, which ``fwlocal.loader.engine_process`` unders
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import signal
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fwlocal.answer import Generation, Result
 from fwlocal.children import Child, ChildDied, ChildFailed
 from fwlocal.errors import FwlocalError, Interrupted, WorkerLost
 from fwlocal.interrupts import Interrupt
+from fwlocal.loader.messages import Call, Load, Progress, Ready, Stream
 from fwlocal.prompts import Message
 from fwlocal.sampling import SamplingParams
 
+log = logging.getLogger(__name__)
+
 ENGINE_PROCESS = "fwlocal.loader.engine_process"
-PATIENCE_S = 60.0  # a GPU finishes its batch first; a worker that hangs never does
+PATIENCE_S = 8.0  # a GPU finishes its batch first; a worker that hangs never does
 
 _POLL_S = 0.05  # how soon Ctrl-C is passed on
 _SOURCE_LINE = re.compile(r"^.*?:\d+: ")  # before the words of llama.cpp's failed checks
-
-
-@dataclass(frozen=True)
-class Load:
-    """Load what ``job`` describes; answered by Progress and Ready."""
-
-    job: object
-    verbose: bool
-
-
-@dataclass(frozen=True)
-class Call:
-    """Call a method of the engine; answered by Returned."""
-
-    method: str
-    arguments: tuple[Any, ...]
-    options: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Stream:
-    """Go through the answer that was begun last; answered by pieces of text and, Returned, the
-    Result. ``signal`` is one that stopped it before it began."""
-
-    signal: int | None
-
-
-@dataclass(frozen=True)
-class Progress:
-    """The fraction loaded."""
-
-    fraction: float
-
-
-@dataclass(frozen=True)
-class Ready:
-    """The engine is loaded: what is to be known of it here; ``extra`` is the loader's own."""
-
-    system: str | None
-    sampling: SamplingParams
-    max_tokens: int | None
-    stop: tuple[str, ...]
-    limit: int
-    load_s: float
-    extra: object = None
-
-
-@dataclass(frozen=True)
-class Returned:
-    """What a method returned, or the Result of an answer."""
-
-    value: Any
 
 
 class IsolatedEngine:
     """An engine in a child; loaded when this is made, and again after it was lost.
 
     ``start`` gives the job for each load; its errors, and those of the load, are raised by
-    whichever call needs the engine. ``on_progress`` gets the fraction loaded. Raises Interrupted
+    whichever call needs the engine. ``who_is_lost`` names the worker that is not there any more.
+    ``on_progress`` gets the fraction loaded. Raises Interrupted
     when ``interrupt`` is set while loading, and WorkerLost when the process ends. Any call ends an
     answer that is only half read.
     """
@@ -98,13 +51,16 @@ class IsolatedEngine:
         interrupt: Interrupt | None = None,
         verbose: bool = False,
         module: str = ENGINE_PROCESS,
+        who_is_lost: Callable[[], str] = lambda: "a worker",
     ) -> None:
         self.interrupt = interrupt or Interrupt()
         self._start, self._on_progress = start, on_progress
         self._module, self._verbose = module, verbose
         self._child: Child | None = None
         self._running: Generation | None = None
+        self._who_is_lost = who_is_lost
         self._is_closed = self._is_due = False  # due: the last message's answer has not ended
+        self._has_answered = False  # since it was loaded
         self._stopped_at: float | None = None
         ready = self._launch()
         self.system, self.stop = ready.system, ready.stop
@@ -155,26 +111,50 @@ class IsolatedEngine:
         stop: Sequence[str] = (),
     ) -> Generation:
         """The continuation of a prompt's token ids, as Engine.generate."""
-        self._call(
+        begin = partial(
+            self._call,
             "generate",
             list(prompt),
             sampling=sampling or self.sampling,
             max_tokens=self.max_tokens if max_tokens is None else max_tokens,
             stop=tuple(stop),
         )
-        self._running = Generation(self._pieces())
+        self._renewed(begin, begin)
+        self._running = Generation(self._pieces(begin))
         return self._running
 
-    def _pieces(self) -> Generator[str, None, Result]:
-        self._send(Stream(self.interrupt.signal))
+    def _pieces(self, begin: Callable[[], object]) -> Generator[str, None, Result]:
+        def first() -> Any:
+            self._send(Stream(self.interrupt.signal))
+            return self._receive(" in mid-answer")
+
+        def again() -> Any:
+            begin()
+            return first()
+
         try:
-            while isinstance(reply := self._receive(" in mid-answer"), str):
+            reply = self._renewed(first, again)
+            while isinstance(reply, str):
                 yield reply
+                reply = self._receive(" in mid-answer")
         finally:
             self._stop(signal.SIGINT)  # if it is left half read
         result: Result = reply.value
         self.load_s = result.timings.load_s
+        self._has_answered = True
         return result
+
+    def _renewed(self, action: Callable[[], Any], again: Callable[[], Any]) -> Any:
+        """What ``action`` returns; or, where a worker was started anew since the last answer and
+        knows nothing of us any more, what ``again`` does with an engine that is loaded anew."""
+        try:
+            return action()
+        except WorkerLost as lost:
+            if not self._has_answered:
+                raise
+            log.warning("%s loading again", lost.lost.rpartition("; ")[0] + ";")
+        self._has_answered = False
+        return again()
 
     def _call(self, method: str, *arguments: Any, **options: Any) -> Any:
         self._be_ready()
@@ -240,7 +220,8 @@ class IsolatedEngine:
             if self._stopped_at is not None and time.monotonic() - self._stopped_at > PATIENCE_S:
                 self._drop()
                 raise WorkerLost(
-                    f"the engine did not stop within {PATIENCE_S:.0f} s and was ended;"
+                    f"{self._who_is_lost()} did not stop within {PATIENCE_S:.0f} s, and was left; "
+                    "see whether it hangs, then"
                 )
             reply = self._poll(doing)
         return reply
@@ -279,7 +260,7 @@ class IsolatedEngine:
     def _lost(self, died: ChildDied, doing: str) -> WorkerLost:
         """The child's death as an error, and no child any more."""
         self._drop()
-        cause = " ".join(_SOURCE_LINE.sub("", str(died)).split())
         if "rpc" in (died.last_words or "").lower():
-            return WorkerLost(f"a worker was lost{doing} ({cause}); start it again, then")
+            return WorkerLost(f"{self._who_is_lost()} was lost{doing}; start it again, then")
+        cause = " ".join(_SOURCE_LINE.sub("", str(died)).split())
         return WorkerLost(f"the engine's process was lost{doing} ({cause});")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import cast
 
 from fwlocal import hardware, llama
@@ -21,6 +22,7 @@ from fwlocal.loader.planning import (
     Settled,
     is_risky,
     look_around,
+    missing_worker,
     settle,
     try_out,
     with_less,
@@ -98,7 +100,13 @@ def _isolated(
         if not is_loaded:
             on_progress(fraction)
 
-    engine = IsolatedEngine(start, on_progress=progress, interrupt=interrupt, verbose=job.verbose)
+    engine = IsolatedEngine(
+        start,
+        on_progress=progress,
+        interrupt=interrupt,
+        verbose=job.verbose,
+        who_is_lost=partial(missing_worker, job.settled.site.workers),
+    )
     is_loaded = True
     prompt_format = (
         None if job.options.raw else choose_format(job.file, header, job.options.prompt_format)

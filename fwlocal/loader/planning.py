@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fwlocal import hardware, llama
 from fwlocal.audit import HOST, compare
-from fwlocal.errors import DoesNotFit
+from fwlocal.errors import DoesNotFit, FwlocalError
 from fwlocal.gguf import GGUFHeader
 from fwlocal.hardware import Device, Machine
 from fwlocal.loader.trial import Trial, Trials
@@ -32,6 +32,7 @@ from fwlocal.workers import parse_addresses, worker_devices
 
 MAX_ROUNDS = 8  # of measuring and planning again; two are enough as a rule
 RISKY_BYTES = 256 << 20  # a plan that leaves less of a GPU free is tried first
+MISSING_TIMEOUT_S = 1.0
 NEAR_FULL = 0.8  # of the RAM: from here on a formula is not good enough for the CPU alone
 
 
@@ -74,6 +75,16 @@ def look_around(workers: Sequence[str] = (), n_threads: int | None = None) -> Si
     addresses = parse_addresses(",".join(workers)) if workers else ()
     machine = hardware.machine(llama.devices(), worker_devices(addresses))
     return Site(machine, tuple(map(str, addresses)), n_threads or hardware.default_threads())
+
+
+def missing_worker(workers: Sequence[str]) -> str:
+    """Which of the workers does not answer now, in words."""
+    for address in parse_addresses(",".join(workers)):
+        try:
+            worker_devices((address,), timeout_s=MISSING_TIMEOUT_S)
+        except FwlocalError:
+            return f"worker {address}"
+    return "a worker"
 
 
 def settle(path: Path, header: GGUFHeader, site: Site, request: Request) -> Settled:
