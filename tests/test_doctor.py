@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
+import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from fwlocal.doctor import Report, examine, show
+from fwlocal.doctor import Report, as_data, examine, show
+from fwlocal.doctor.examination import Worker
+from fwlocal.workers import WorkerDevice
+from tests.workers.loopback import LoopbackWorker
 
 
 @pytest.fixture
@@ -20,9 +26,9 @@ def config(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def shown(report: Report) -> str:
+def shown(report: Report, *, is_terminal: bool = False, width: int = 80) -> str:
     text = io.StringIO()
-    show(report, Console(file=text, width=300))
+    show(report, Console(file=text, width=width, force_terminal=is_terminal, color_system=None))
     return text.getvalue()
 
 
@@ -36,14 +42,63 @@ def test_cores_and_bandwidth(config: Path) -> None:
 
 
 def test_workers_of_config_toml(config: Path) -> None:
-    (config / "config.toml").write_text('workers = ["attic:50052", "cellar"]\n')
+    with LoopbackWorker() as there, socket.create_server(("127.0.0.1", 0), backlog=1) as busy:
+        with socket.create_server(("127.0.0.1", 0)) as closed:
+            off = f"127.0.0.1:{closed.getsockname()[1]}"
+        silent = f"127.0.0.1:{busy.getsockname()[1]}"
+        names = json.dumps([there.address, off, silent])
+        (config / "config.toml").write_text(f"workers = {names}\n")
 
-    report = examine()
+        report = examine()
 
-    assert report.workers == ("attic:50052", "cellar")
-    assert "attic:50052, cellar" in shown(report)
+    free = report.workers[0].devices[0].free_bytes
+    assert [worker.address for worker in report.workers] == [there.address, off, silent]
+    assert report.workers[0].error is None
+    assert not [problem for problem in report.problems if "worker" in problem.what]
+    rows = shown(report).partition("\nworkers")[2].splitlines()
+    assert rows[0].strip() == f"{there.address}: {free / 1e9:.1f} GB free"
+    assert rows[1].strip().startswith(f"✗ worker {off}: no one listens there (")
+    assert rows[2].strip().startswith(f"✗ worker {silent} takes the connection but does not answer")
+    assert rows[3].strip() == 'without them: --workers ""'
+    assert as_data(report)["workers"][0]["devices"][0]["free_bytes"] == free
     assert str(config / "config.toml") in shown(report)
     assert f"{config / 'models.toml'} (none)" in shown(report)
+
+
+def test_workers_that_all_answer(config: Path) -> None:
+    devices = WorkerDevice(10_000_000_000, 1 << 34), WorkerDevice(13_540_000_000, 1 << 34)
+    report = replace(examine(), workers=(Worker("attic:50052", devices, None),))
+
+    assert "workers           attic:50052: 23.5 GB free on 2 devices\n" in shown(report)
+    assert "without them" not in shown(report)
+    assert "\nworkers           none\n" in shown(replace(report, workers=()))
+
+
+def test_the_features_that_llama_cpp_has(config: Path) -> None:
+    build = (
+        "llama.cpp 0.5.0: CUDA : ARCHS = 1,860 | USE_GRAPHS = 1 | PEER_MAX_BATCH_SIZE = 128 | "
+        "CPU : SSE3 = 0 | AVX2 = 1 | REPACK = 1 |"
+    )
+    report = replace(examine(), llama_cpp=build)
+
+    assert "\nllama.cpp         0.5.0 (USE_GRAPHS, AVX2, REPACK)\n" in shown(report)
+    assert "\nllama.cpp         0.5.0\n" in shown(replace(report, llama_cpp="llama.cpp 0.5.0: "))
+    assert "\nllama.cpp         not loaded\n" in shown(replace(report, llama_cpp=None))
+
+
+def test_in_a_pipe_a_line_is_a_line(config: Path) -> None:
+    long = "models-" * 30
+    report = examine()
+    report = replace(report, models_folder=replace(report.models_folder, path=Path(long)))
+
+    piped, wide = shown(report), shown(report, is_terminal=True, width=300)
+
+    assert any(long in line for line in piped.splitlines())
+    assert all(line == line.rstrip() for line in piped.splitlines())
+    assert piped.splitlines() == [line.rstrip() for line in wide.splitlines()], "the same"
+    narrow = shown(report, is_terminal=True, width=80).splitlines()
+    assert max(map(len, narrow[: len(narrow) // 2])) <= 80
+    assert not any(long in line for line in narrow)
 
 
 def test_a_config_toml_that_is_wrong(config: Path) -> None:

@@ -34,28 +34,28 @@ def test_a_card_sold_as_24_gb_has_24_gib(text: str, size_bytes: int) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("5 bananas", "--ram '5 bananas': is no size; write a number and its unit, as in 24G"),
-        ("", "is no size"),
-        ("G", "is no size"),
-        ("-1G", "is no size"),
-        ("nan", "is no size"),
-        ("infG", "is no size"),
-        ("1e9", "is no size"),
-        ("1_000G", "is no size"),
-        ("٣G", "is no size"),
-        ("24GG", "is no size"),
-        ("24iB", "is no size"),
-        ("24Gi B", "is no size"),
+        ("5 bananas", "--ram '5 bananas': is not a size, as in 24G"),
+        ("", "is not a size"),
+        ("G", "is not a size"),
+        ("-1G", "is not a size"),
+        ("nan", "is not a size"),
+        ("infG", "is not a size"),
+        ("1e9", "is not a size"),
+        ("1_000G", "is not a size"),
+        ("٣G", "is not a size"),
+        ("24GG", "is not a size"),
+        ("24iB", "is not a size"),
+        ("24Gi B", "is not a size"),
         ("0", "more than nothing"),
         ("0G", "more than nothing"),
-        ("0.0000000001G", "is no size"),
+        ("0.0000000001G", "is not a size"),
         ("24", "--ram '24': is less than 1M; did you mean 24G?"),
         ("3K", "--ram '3K': is less than 1M"),
         ("9999T", "more than any machine has"),
-        ("9" * 400 + "G", "is no size"),
+        ("9" * 400 + "G", "is not a size"),
     ],
 )
-def test_what_is_no_size_is_refused_in_one_line(text: str, says: str) -> None:
+def test_what_is_not_a_size_is_refused_in_one_line(text: str, says: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_size(text, "--ram")
     assert says in str(caught.value)
@@ -70,8 +70,27 @@ def test_nothing_is_a_size_only_where_it_makes_sense() -> None:
 
 def test_several() -> None:
     assert parse_sizes("24G, 12G", "--gpu-memory") == (24 * GIB, 12 * GIB)
-    with pytest.raises(UsageError, match="--gpu-memory '': is no size"):
-        parse_sizes("24G,", "--gpu-memory")
+    assert parse_sizes("2x24G, 12G", "--gpu-memory") == (24 * GIB, 24 * GIB, 12 * GIB)
+    assert parse_sizes("2 X 24 GB", "--gpu-memory") == (24 * GIB, 24 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("24G,", "--gpu-memory '24G,': is not a size, as in 24G"),
+        ("24G,5 bananas", "--gpu-memory '24G,5 bananas': is not a size"),
+        ("24G,12", "--gpu-memory '24G,12': is less than 1M; did you mean 12G?"),
+        ("2x", "--gpu-memory '2x': is not a size"),
+        ("0x24G", "is not a size"),
+        ("2x2x24G", "is not a size"),
+        ("x24G", "is not a size"),
+        ("99x24G", "names 99 sizes; 64 are the most"),
+    ],
+)
+def test_a_list_is_refused_as_it_was_written(text: str, says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_sizes(text, "--gpu-memory")
+    assert says in str(caught.value)
 
 
 @given(st.integers(MIB, MOST_BYTES))

@@ -70,8 +70,10 @@ def _is_on_the_hub(model: str) -> bool:
 def _subject(
     name: str, candidates: Iterable[Candidate], chosen: Candidate | None = None
 ) -> Subject:
-    """The smallest first; the only one there is is chosen."""
-    ordered = tuple(sorted(candidates, key=lambda candidate: candidate.size_bytes))
+    """The smallest first, those that are not here called as the user does; the only one there is
+    is chosen."""
+    called = (candidate.of_model(name) for candidate in candidates)
+    ordered = tuple(sorted(called, key=lambda candidate: candidate.size_bytes))
     return Subject(name, ordered, ordered[0] if len(ordered) == 1 else chosen)
 
 

@@ -1,7 +1,8 @@
 """The verb that lends this machine's devices to another one's fwlocal.
 
-The server is llama.cpp's own and blocks in native code, in a thread; the main thread waits for
-signals. What is asked of the devices, this does not know.
+The server is llama.cpp's own and blocks in native code, in a thread; another one reads what it
+prints; the main thread tells of it and waits for signals. What is asked of the devices, this does
+not know.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import queue
 import socket
 import sys
 import threading
@@ -31,6 +33,7 @@ WARNING = (
     "warning: never expose a worker to an open network: its protocol has neither password nor "
     "encryption, and llama.cpp calls it experimental and not secure"
 )
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104 (listened on only with --allow-network)
 _POLL_S = 0.05
 _WATCH_S = 0.5  # also how long Ctrl-C may take on Windows
 
@@ -55,7 +58,7 @@ _WATCH_S = 0.5  # also how long Ctrl-C may take on Windows
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
-    help="Threads of the CPU device. [default: the physical cores]",
+    help="Threads of the CPU device. [default: the fast physical cores]",
 )
 @click.option("--cache", is_flag=True, help="Keep large tensors on this disk, by their hash.")
 @click.option(
@@ -85,9 +88,9 @@ def worker(
     llama.exit_on_abort(_report_abort)
     kept = _opened_cache() if cache else None
     ram = hardware.memory()
-    for line in (*(device_line(device, ram) for device in devices), *network_warning(ip)):
+    for line in (*(device_line(device, ram) for device in devices), *network_warning(address)):
         notify(line)
-    _serve(address, devices, threads or hardware.physical_cores(), kept)
+    _serve(address, devices, threads or hardware.default_threads(), kept)
 
 
 def listening_ip(host: str, *, is_network_allowed: bool) -> str:
@@ -102,7 +105,7 @@ def listening_ip(host: str, *, is_network_allowed: bool) -> str:
             f"--host {host}: this is no IPv4 address, and no name of one; llama.cpp's RPC knows "
             "IPv4 only"
         ) from error
-    if network_warning(ip) and not is_network_allowed:
+    if not _is_loopback(ip) and not is_network_allowed:
         raise UsageError(
             f"--host {host} lets other machines in, and a worker has neither password nor "
             "encryption; reach it through an SSH tunnel, or say --allow-network on a network of "
@@ -111,9 +114,41 @@ def listening_ip(host: str, *, is_network_allowed: bool) -> str:
     return ip
 
 
-def network_warning(ip: str) -> tuple[str, ...]:
-    """What is said of an address that other machines can reach; nothing of 127.0.0.0/8."""
-    return () if ipaddress.IPv4Address(ip).is_loopback else (WARNING,)
+def network_warning(address: Address) -> tuple[str, ...]:
+    """What is said of an address that other machines can reach, with the safer way; nothing of
+    127.0.0.0/8."""
+    if _is_loopback(address.host):
+        return ()
+    there = next(iter(_reachable(address.host)), "THIS-MACHINE")
+    port = address.port
+    return (
+        WARNING,
+        "safer: leave --host and --allow-network out, and on the other machine "
+        f"`ssh -N -L {port}:127.0.0.1:{port} {there}`, then --workers 127.0.0.1:{port}",
+    )
+
+
+def clients_commands(address: Address) -> tuple[str, ...]:
+    """What to type on another machine; nothing for an address that only this one can reach."""
+    if _is_loopback(address.host):
+        return ()
+    hosts = _reachable(address.host) or ("ADDRESS",)
+    return tuple(
+        f"{'or' if index else 'on the other machine'}: "
+        f"`fwlocal run --workers {host}:{address.port}`"
+        for index, host in enumerate(hosts)
+    )
+
+
+def _reachable(ip: str) -> tuple[str, ...]:
+    """The addresses by which others reach what listens on ``ip``."""
+    from fwlocal.workers.reach import own_addresses
+
+    return own_addresses() if ip == ANY_ADDRESS else (ip,)
+
+
+def _is_loopback(ip: str) -> bool:
+    return ipaddress.IPv4Address(ip).is_loopback
 
 
 def free_port(ip: str, port: int) -> int:
@@ -157,19 +192,24 @@ def _serve(
 ) -> NoReturn:
     """Serve until a signal ends the process, with its exit code."""
     from fwlocal.llama import rpc
+    from fwlocal.workers.visits import Visits
 
     names = [device.name for device in devices]
     folder = kept.folder if kept else None
-    _point_stdout_at_stderr()
+    visits, printed = Visits(notify), _native_lines()
     server = threading.Thread(
         target=rpc.serve, args=(str(address), names, n_threads, folder), daemon=True
     )
     try:
         server.start()
         if _is_served(address, server):
-            notify(f"serving on {address}; Ctrl-C stops")
-        while server.is_alive():
-            server.join(_WATCH_S)
+            for line in (f"serving on {address}; Ctrl-C stops", *clients_commands(address)):
+                notify(line)
+        while server.is_alive() or not printed.empty():
+            try:
+                visits.hear(*printed.get(timeout=_WATCH_S))
+            except queue.Empty:
+                visits.watch(time.time())
             if kept:
                 kept.watch()
         raise FwlocalError(f"llama.cpp stopped serving on {address}; its own lines above say why")
@@ -186,7 +226,7 @@ def _is_served(address: Address, server: threading.Thread) -> bool:
     """Wait until a client is answered; False if the server has ended."""
     from fwlocal.workers import Address, probe
 
-    reachable = Address("127.0.0.1", address.port) if address.host == "0.0.0.0" else address  # noqa: S104
+    reachable = Address("127.0.0.1", address.port) if address.host == ANY_ADDRESS else address
     while server.is_alive():
         with contextlib.suppress(NetworkError):
             probe(reachable)
@@ -195,11 +235,25 @@ def _is_served(address: Address, server: threading.Thread) -> bool:
     return False
 
 
-def _point_stdout_at_stderr() -> None:
-    """llama.cpp prints what it does to C's stdout, and stdout is for answers."""
+def _native_lines() -> queue.SimpleQueue[tuple[str, float]]:
+    """llama.cpp prints what it does to C's stdout: from now on its lines come here, each with its
+    time. Whoever reads them may be slow: the server never waits for that."""
+    lines: queue.SimpleQueue[tuple[str, float]] = queue.SimpleQueue()
     sys.stdout.flush()
-    with contextlib.suppress(OSError):  # without a stderr there is nothing to point at
-        os.dup2(2, 1)
+    reading, writing = os.pipe()
+    os.dup2(writing, 1)
+    os.close(writing)
+
+    def read() -> None:
+        with (
+            contextlib.suppress(OSError),
+            open(reading, encoding="utf-8", errors="replace") as printed,
+        ):
+            for line in printed:
+                lines.put((line.rstrip("\n"), time.time()))
+
+    threading.Thread(target=read, daemon=True).start()
+    return lines
 
 
 def _report_abort(message: str) -> NoReturn:

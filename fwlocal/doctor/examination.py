@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from time import localtime, strftime
@@ -19,8 +20,10 @@ from fwlocal.errors import FwlocalError, RegistryError
 from fwlocal.hardware import Device, Memory
 from fwlocal.registry import load_registry, user_file
 from fwlocal.store import default_root
+from fwlocal.workers import WorkerDevice, parse_address, probe
 
 LOW_DISK_BYTES = 5 * 10**9
+WORKER_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,15 @@ class Folder:
     exists: bool
     writable: bool
     free_bytes: int
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker of config.toml: the devices that it lends, or the ``error``, why none."""
+
+    address: str
+    devices: tuple[WorkerDevice, ...]
+    error: str | None
 
 
 @dataclass(frozen=True)
@@ -63,7 +75,7 @@ class Report:
     models_folder: Folder
     user_models_toml: Path
     config_toml: Path
-    workers: tuple[str, ...]
+    workers: tuple[Worker, ...]
     audits: tuple[Audit, ...]
     problems: tuple[Problem, ...]
 
@@ -97,7 +109,7 @@ def examine() -> Report:
         models_folder=folder,
         user_models_toml=_own_registry(),
         config_toml=config_toml,
-        workers=config.workers,
+        workers=_look_at_all(config.workers),
         audits=read_all(default_root()),
         problems=tuple(problems),
     )
@@ -119,6 +131,21 @@ def _examine_config(path: Path, problems: list[Problem]) -> Config:
     except FwlocalError as error:
         problems.append(Problem(str(error), f"correct {path}, or move it away"))
         return Config()
+
+
+def _look_at_all(addresses: tuple[str, ...]) -> tuple[Worker, ...]:
+    """All at once, so that many which do not answer take no longer than one."""
+    with ThreadPoolExecutor(len(addresses) or 1) as pool:
+        return tuple(pool.map(_look_at, addresses))
+
+
+def _look_at(text: str) -> Worker:
+    """One that is off is no problem of this installation."""
+    address = parse_address(text)
+    try:
+        return Worker(str(address), probe(address, timeout_s=WORKER_TIMEOUT_S), None)
+    except FwlocalError as error:
+        return Worker(str(address), (), str(error))
 
 
 def _checks(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fwlocal.doctor.examination import Folder, Report
+from fwlocal.doctor.examination import Folder, Report, Worker
 from fwlocal.hardware import Device
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
+_BAD = "✗"
 _VERBATIM: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
 
 
@@ -23,27 +26,53 @@ def as_data(report: Report) -> dict[str, Any]:
 
 def show(report: Report, console: Console) -> None:
     """The report for people: what there is, then what is wrong."""
+    if console.is_terminal:
+        console.print(_grid(report))
+    else:
+        console.file.write(_plain(report))
+    console.print()
+    if not report.problems:
+        console.print("Everything is in order.", style="green")
+    for problem in report.problems:
+        console.print(f"{_BAD} {problem.what}", style="red", **_VERBATIM)
+        console.print(f"  fix: {problem.fix}", **_VERBATIM)
+
+
+def _rows(report: Report) -> Iterator[tuple[str, str]]:
+    """Labels and lines; the label of several lines stands at the first."""
+    for label, describe in _ROWS.items():
+        for index, line in enumerate(describe(report)):
+            yield label if index == 0 else "", line
+
+
+def _grid(report: Report) -> Table:
     from rich.table import Table
     from rich.text import Text
 
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
-    for label, describe in _ROWS.items():
-        for index, line in enumerate(describe(report)):
-            grid.add_row(label if index == 0 else "", Text(line))
-    console.print(grid)
-    console.print()
-    if not report.problems:
-        console.print("Everything is in order.", style="green")
-    for problem in report.problems:
-        console.print(f"✗ {problem.what}", style="red", **_VERBATIM)
-        console.print(f"  fix: {problem.fix}", **_VERBATIM)
+    for label, line in _rows(report):
+        grid.add_row(label, Text(line, style="red" if line.startswith(_BAD) else ""))
+    return grid
+
+
+def _plain(report: Report) -> str:
+    """For a pipe: a line is a line, however long."""
+    width = max(map(len, _ROWS)) + 2
+    return "".join(f"{label:{width}}{line}".rstrip() + "\n" for label, line in _rows(report))
 
 
 def _llama_line(report: Report) -> str:
     installed, required = report.llama_cpp_python
     return f"{installed or 'missing'} (needed: {required or 'unknown'})"
+
+
+def _build_line(build_info: str) -> str:
+    """The version, and the features that are built in."""
+    version, _, system = build_info.removeprefix("llama.cpp ").partition(":")
+    features = dict.fromkeys(re.findall(r"(\w+) = 1 \|", system))
+    return f"{version} ({', '.join(features)})" if features else version
 
 
 def _device_line(device: Device) -> str:
@@ -58,6 +87,21 @@ def _file_line(path: Path) -> str:
 def _folder_line(folder: Folder) -> str:
     state = "" if folder.exists else " (not made yet)"
     return f"{folder.path}{state}, {folder.free_bytes / 1e9:.1f} GB free"
+
+
+def _worker_lines(workers: tuple[Worker, ...]) -> Iterator[str]:
+    for worker in workers:
+        free = sum(device.free_bytes for device in worker.devices) / 1e9
+        several = f" on {len(worker.devices)} devices" if len(worker.devices) > 1 else ""
+        yield (
+            f"{_BAD} {worker.error}"
+            if worker.error
+            else f"{worker.address}: {free:.1f} GB free{several}"
+        )
+    if any(worker.error for worker in workers):
+        yield 'without them: --workers ""'
+    if not workers:
+        yield "none"
 
 
 def _audit_lines(report: Report) -> Iterator[str]:
@@ -78,7 +122,7 @@ _ROWS: dict[str, Callable[[Report], list[str]]] = {
     "Python": lambda r: [r.python],
     "system": lambda r: [r.system],
     "llama-cpp-python": lambda r: [_llama_line(r)],
-    "llama.cpp": lambda r: [r.llama_cpp or "not loaded"],
+    "llama.cpp": lambda r: [_build_line(r.llama_cpp) if r.llama_cpp else "not loaded"],
     "backends": lambda r: [", ".join(r.backends) + (", RPC built in" if r.rpc else "")],
     "devices": lambda r: [_device_line(device) for device in r.devices] or ["none"],
     "cores": lambda r: [
@@ -93,6 +137,6 @@ _ROWS: dict[str, Callable[[Report], list[str]]] = {
     "models": lambda r: [_folder_line(r.models_folder)],
     "own models.toml": lambda r: [_file_line(r.user_models_toml)],
     "config.toml": lambda r: [_file_line(r.config_toml)],
-    "workers": lambda r: [", ".join(r.workers) or "none"],
+    "workers": lambda r: [*_worker_lines(r.workers)],
     "loads": lambda r: [*_audit_lines(r)],
 }

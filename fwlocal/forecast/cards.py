@@ -93,6 +93,19 @@ TYPICAL: tuple[tuple[int, str], ...] = (
     (141, "H200"),
 )
 
+# For a Mac of which only the memory is known: up to so many GiB, and the chip that is sold with it
+# and is the slower where there are several.
+MACS: tuple[tuple[int, str], ...] = (
+    (8, "M1"),
+    (24, "M2"),
+    (32, "M4"),
+    (36, "M3 Pro"),
+    (64, "M4 Pro"),
+    (128, "M4 Max"),
+    (192, "M2 Ultra"),
+    (512, "M3 Ultra"),
+)
+
 
 @dataclass(frozen=True)
 class Speed:
@@ -116,9 +129,19 @@ def of_name(description: str) -> Speed | None:
 
 def of_size(size_bytes: int) -> Speed:
     """By a GPU's memory alone: that of a common card which has as much."""
-    fitting = (card for size, card in TYPICAL if size * GIB >= size_bytes)
-    card = next(fitting, TYPICAL[-1][1])
+    card = _smallest(TYPICAL, size_bytes)
     return Speed(DATA_SHEETS[card] * GB, f"taken for {_article(card)} {card}")
+
+
+def of_unified(size_bytes: int) -> Speed:
+    """By a Mac's memory alone: that of a chip which is sold with as much."""
+    chip = _smallest(MACS, size_bytes)
+    return Speed(DATA_SHEETS[chip] * GB, f"assumed: {_article(chip)} {chip}, by Apple's data sheet")
+
+
+def _smallest(table: tuple[tuple[int, str], ...], size_bytes: int) -> str:
+    """The first that has as much, else the last."""
+    return next((name for size, name in table if size * GIB >= size_bytes), table[-1][1])
 
 
 def _article(name: str) -> str:

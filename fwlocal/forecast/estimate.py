@@ -11,8 +11,9 @@ used. What crosses the wires between devices and machines is left out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fwlocal.errors import DoesNotFit
 from fwlocal.forecast.cards import Speed
@@ -35,17 +36,30 @@ ON_DISK, PUBLISHED, CONVERTED = "on disk", "ready-made", "convert"
 @dataclass(frozen=True)
 class Candidate:
     """One level of a model, there or not; ``origin`` says how it is had, and ``needs_imatrix`` that
-    nobody can convert to it without an importance matrix."""
+    nobody can convert to it without an importance matrix. ``name`` is what the user calls it; else
+    its file's name stands for it."""
 
     level: str
     header: GGUFHeader
     origin: str
     needs_imatrix: bool = False
+    name: str = ""
+
+    @property
+    def called(self) -> str:
+        """What messages call it."""
+        return self.name or self.header.path.name
 
     @property
     def size_bytes(self) -> int:
         """Of its file, or about."""
         return self.header.file_size_bytes
+
+    def of_model(self, model: str) -> Candidate:
+        """Itself; if it has no file here, called MODEL:LEVEL."""
+        if self.origin == ON_DISK:
+            return self
+        return replace(self, name=model if self.level == NO_LEVEL else f"{model}:{self.level}")
 
 
 @dataclass(frozen=True)
@@ -67,8 +81,9 @@ class Forecast:
 def forecast(
     candidate: Candidate, machine: Machine, request: Request, speeds: Mapping[str, Speed]
 ) -> Forecast:
-    """The plan for one level and how fast it would be; ``speeds`` by device, ``HOST`` the RAM's."""
-    model = footprint(candidate.header)
+    """The plan for one level and how fast it would be; ``speeds`` by device, ``HOST`` the RAM's,
+    without those that nobody knows."""
+    model = replace(footprint(candidate.header), name=candidate.called)
     try:
         plan = make_plan(model, machine, request)
     except DoesNotFit as error:
@@ -77,8 +92,11 @@ def forecast(
 
 
 def tokens_per_s(model: Footprint, plan: OffloadPlan, speeds: Mapping[str, Speed]) -> float | None:
-    """How many tokens are decoded in a second, about; None where nothing is read."""
+    """How many tokens are decoded in a second, about; None where nothing is read, or from a device
+    whose speed is not known."""
     read = bytes_read(model, plan)
+    if not read.keys() <= speeds.keys():
+        return None
     seconds = sum(n_bytes / speeds[device].bytes_per_s for device, n_bytes in read.items())
     return EFFICIENCY / seconds if seconds > 0 else None
 
@@ -102,11 +120,44 @@ def _active_bytes(layer: Layer, model: Footprint) -> float:
     return layer.weights_bytes - (1 - used) * layer.expert_bytes
 
 
-def best(forecasts: Sequence[Forecast]) -> Forecast | None:
-    """The level to take: the largest that is whole on GPUs, else the one with the most layers
-    there, else the largest that fits at all; of equals the last. None that needs an importance
-    matrix, and an unquantized one only where there is no other."""
-    fitting = [f for f in forecasts if f.plan is not None and not f.candidate.needs_imatrix]
+@dataclass(frozen=True)
+class Choice:
+    """The level to take: ``now``, as it can be had; and ``later`` a better one that must first be
+    converted. None where there is none."""
+
+    now: Forecast | None
+    later: Forecast | None
+
+    @property
+    def first(self) -> Forecast | None:
+        """The one to point at."""
+        return self.now or self.later
+
+
+def choose(forecasts: Sequence[Forecast]) -> Choice:
+    """The best of the levels on this disk or ready-made; of all where none of those fits.
+
+    Better is one that puts more layers on GPUs, or as many of a larger level; one that needs an
+    importance matrix must put more of them there.
+    """
+    had = best([found for found in forecasts if found.candidate.origin != CONVERTED])
+    plain, needy = best(forecasts), best(forecasts, needs_imatrix=True)
+    now = had or plain
+    later = needy if _on_gpus(needy) > _on_gpus(plain) else plain
+    is_better = later is not None and (now is None or _merit(later) > _merit(now))
+    return Choice(now, later if is_better else None)
+
+
+def _on_gpus(found: Forecast | None) -> float:
+    """More is better; least where there is none."""
+    return -math.inf if found is None else _merit(found)[0]
+
+
+def best(forecasts: Sequence[Forecast], *, needs_imatrix: bool = False) -> Forecast | None:
+    """Of those that need an importance matrix to be converted, or of those that do not, the largest
+    that is whole on GPUs, else the one with the most layers there, else the largest that fits at
+    all; of equals the last. An unquantized one only where there is no other."""
+    fitting = [f for f in forecasts if f.plan and f.candidate.needs_imatrix == needs_imatrix]
     quantized = [f for f in fitting if f.candidate.level not in UNQUANTIZED] or fitting
     return max(reversed(quantized), key=_merit, default=None)
 

@@ -12,7 +12,7 @@ from fwlocal.hardware.cores import (
     performance_cores,
     physical_cores,
 )
-from fwlocal.hardware.devices import Device, Machine, distinct, machine, memoryless
+from fwlocal.hardware.devices import Device, Machine, distinct, listing_order, machine, memoryless
 from fwlocal.hardware.ram import Memory, memory
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "default_threads",
     "distinct",
     "known_bandwidth",
+    "listing_order",
     "logical_cores",
     "machine",
     "memory",

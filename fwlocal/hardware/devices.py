@@ -71,6 +71,14 @@ def machine(
     return Machine(ram, (*remote.values(), *local))
 
 
+def listing_order(name: str) -> tuple[bool, bool, str, int]:
+    """A key that sorts devices' names as people list them: workers', then GPUs by number, then
+    the CPU."""
+    letters = name.rstrip("0123456789")
+    number = int(name[len(letters) :] or 0)
+    return name == "CPU", letters != "RPC", letters, number
+
+
 def memoryless(devices: Sequence[Device]) -> tuple[Device, ...]:
     """The GPUs that ``machine`` leaves out because they tell no memory, free or total."""
     return tuple(d for d in distinct(devices) if d.kind in {"GPU", "IGPU"} and _tells_nothing(d))

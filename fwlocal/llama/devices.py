@@ -10,26 +10,52 @@ from fwlocal.hardware import Device
 from fwlocal.llama.bindings import call, lib, library
 
 _KINDS = ("CPU", "GPU", "IGPU", "ACCEL", "META")  # ggml_backend_dev_type
+
+
+class _Properties(ctypes.Structure):
+    """``ggml_backend_dev_props``, with the five flags of ``ggml_backend_dev_caps``."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("description", ctypes.c_char_p),
+        ("memory_free", ctypes.c_size_t),
+        ("memory_total", ctypes.c_size_t),
+        ("type", ctypes.c_int),
+        ("device_id", ctypes.c_char_p),
+        ("caps", ctypes.c_bool * 5),
+    )
+
+
 _kept: list[object] = []  # callbacks that native code holds on to
 
 
 def devices() -> tuple[Device, ...]:
     """The devices of llama.cpp's backends, with their memory now."""
+    return tuple(_device(_properties(handle), _backend(handle)) for handle in _handles())
+
+
+def _properties(handle: ctypes.c_void_p) -> _Properties:
+    found = _Properties()
+    call(library("ggml-base"), "ggml_backend_dev_get_props", None, handle, ctypes.byref(found))
+    return found
+
+
+def _backend(handle: ctypes.c_void_p) -> str:
     base = library("ggml-base")
-    found = []
-    for handle in _handles():
-        free, total = ctypes.c_size_t(), ctypes.c_size_t()
-        pointers = ctypes.byref(free), ctypes.byref(total)
-        call(base, "ggml_backend_dev_memory", None, handle, *pointers)
-        registry = ctypes.c_void_p(
-            call(base, "ggml_backend_dev_backend_reg", ctypes.c_void_p, handle)
-        )
-        description = _text("ggml_backend_dev_description", handle)
-        backend = _text("ggml_backend_reg_name", registry)
-        kind = _KINDS[call(base, "ggml_backend_dev_type", ctypes.c_int, handle)]
-        name = _text("ggml_backend_dev_name", handle)
-        found.append(Device(name, description, backend, kind, free.value, total.value))
-    return tuple(found)
+    registry = call(base, "ggml_backend_dev_backend_reg", ctypes.c_void_p, handle)
+    return _text("ggml_backend_reg_name", ctypes.c_void_p(registry))
+
+
+def _device(found: _Properties, backend: str) -> Device:
+    return Device(
+        name=_decoded(found.name),
+        description=_decoded(found.description),
+        backend=backend,
+        kind=_KINDS[found.type],
+        free_bytes=found.memory_free,
+        total_bytes=found.memory_total,
+        device_id=_decoded(found.device_id),
+    )
 
 
 def device_handles(names: Sequence[str]) -> list[ctypes.c_void_p]:
@@ -52,8 +78,11 @@ def _handles() -> list[ctypes.c_void_p]:
 
 
 def _text(function: str, argument: ctypes.c_void_p) -> str:
-    text: bytes = call(library("ggml-base"), function, ctypes.c_char_p, argument)
-    return text.decode("utf-8", "replace")
+    return _decoded(call(library("ggml-base"), function, ctypes.c_char_p, argument))
+
+
+def _decoded(text: bytes | None) -> str:
+    return (text or b"").decode("utf-8", "replace")
 
 
 def version() -> str:

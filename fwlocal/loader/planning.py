@@ -14,7 +14,7 @@ from fwlocal import hardware, llama
 from fwlocal.audit import HOST, compare
 from fwlocal.errors import DoesNotFit, FwlocalError
 from fwlocal.gguf import GGUFHeader
-from fwlocal.hardware import Device, Machine
+from fwlocal.hardware import Machine
 from fwlocal.loader.trial import Trial, Trials
 from fwlocal.offload import (
     Footprint,
@@ -61,6 +61,11 @@ class Settled:
     request: Request
     plan: OffloadPlan
     measured: Measured
+
+    @property
+    def caps(self) -> dict[str, int]:
+        """What may be used of each GPU that has a share, by name."""
+        return {share.device: share.free_bytes for share in self.plan.gpus}
 
     def at(self, n_ctx: int) -> OffloadPlan:
         """The same layers on the same devices with another context."""
@@ -129,32 +134,37 @@ def try_out(settled: Settled) -> None:
 
 
 def with_less(settled: Settled, refusal: DoesNotFit, header: GGUFHeader) -> tuple[Settled, str]:
-    """The plan after a device refused what was planned for it, and a line that says so.
+    """The plan after a GPU refused what was planned for it, and a line that says so.
 
     Its budget becomes what it has free now; where it claims to have enough, an eighth less than
-    was planned. Raises the refusal itself where no GPU has a share.
+    was planned. Raises the refusal itself where it was not a GPU's.
     """
     gpus = settled.plan.gpus
-    if not gpus:
-        raise refusal
-    site = look_around(settled.site.workers, settled.site.n_threads)
     refused = llama.refused_buffer(str(refusal))
-    names = site.buffer_names
-    share = next((s for s in gpus if refused and names.get(refused.name) == s.device), gpus[-1])
+    names = settled.site.buffer_names
+    own = [share for share in gpus if refused is None or names.get(refused.name) == share.device]
+    if not own:
+        raise refusal
+    share = own[-1]
+    site = look_around(settled.site.workers, settled.site.n_threads)
     free = next((d.free_bytes for d in site.machine.gpus if d.name == share.device), 0)
     margin = settled.request.margin_bytes
     fitting = free - margin if free - margin < share.total_bytes else share.total_bytes * 7 // 8
-    caps = {share.device: max(0, fitting) + margin}
+    caps = settled.caps | {share.device: max(0, fitting) + margin}
     request = replace(
         settled.request,
         n_gpu_layers=None,
-        gpu_memory=tuple(caps.get(d.name, _cap(settled, d)) for d in site.machine.gpus),
+        gpu_memory=tuple(
+            caps.get(device.name, device.free_bytes)
+            for device in sorted(site.machine.gpus, key=lambda d: hardware.listing_order(d.name))
+        ),
     )
     again = settle(settled.path, header, site, request)
     missing = share.total_bytes - max(0, fitting)
+    kv = "" if again.plan.kv_type == settled.plan.kv_type else f", KV cache {again.plan.kv_type}"
     return again, (
         f"{share.device} refused {gib(share.total_bytes)}, {gib(missing)} too much; again with "
-        f"{again.plan.n_gpu_layers} instead of {settled.plan.n_gpu_layers} layers on the GPU"
+        f"{again.plan.n_gpu_layers} instead of {settled.plan.n_gpu_layers} layers on the GPU{kv}"
     )
 
 
@@ -188,14 +198,3 @@ def _measure(trials: Trials, trial: Trial, site: Site) -> list[int]:
         return [share.compute_bytes for share in trial.plan.shares]
     found = compare(trial.plan, buffers, site.buffer_names)
     return [device.actual["compute"] for device in found]
-
-
-def _cap(settled: Settled, device: Device) -> int:
-    caps = dict(
-        zip(
-            (d.name for d in settled.site.machine.gpus),
-            settled.request.gpu_memory or (),
-            strict=False,
-        )
-    )
-    return caps.get(device.name, device.free_bytes)

@@ -5,9 +5,10 @@ took, are ``fwlocal.loader``'s and ``fwlocal.audit``'s.
 """
 
 from fwlocal.offload.context import MIN_N_CTX, default_n_ctx
+from fwlocal.offload.decision import make_plan
 from fwlocal.offload.footprint import Footprint, Layer, footprint
 from fwlocal.offload.plan import DEFAULT_MARGIN_BYTES, OffloadPlan, Request, Share
-from fwlocal.offload.planner import make_plan, resized, roles_of, with_one_more
+from fwlocal.offload.planner import resized, roles_of, with_one_more
 from fwlocal.offload.wording import summary
 
 __all__ = [

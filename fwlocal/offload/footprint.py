@@ -76,9 +76,28 @@ class Footprint:
         states = self._states_before[end] - self._states_before[first]
         return round(elements * n_ctx * KV_BITS[kv_type.upper()] / 8) + states
 
+    def bytes_before(self, n_ctx: int, kv_type: str) -> list[int]:
+        """Weights and KV cache of all layers before each layer, and before the output."""
+        known = self._bytes_before.get((n_ctx, kv_type))
+        if known is None:
+            factor = n_ctx * KV_BITS[kv_type.upper()] / 8
+            parts = zip(
+                self._weights_before, self._elements_before, self._states_before, strict=True
+            )
+            known = [
+                weights + round(elements * factor) + state for weights, elements, state in parts
+            ]
+            self._bytes_before[n_ctx, kv_type] = known
+        return [*known]
+
     def layers_bytes(self, first: int, end: int) -> int:
         """The weights of the layers from ``first`` to before ``end``."""
         return self._weights_before[end] - self._weights_before[first]
+
+    @cached_property
+    def _bytes_before(self) -> dict[tuple[int, str], list[int]]:
+        """Kept, since a plan asks again and again."""
+        return {}
 
     @cached_property
     def _weights_before(self) -> list[int]:

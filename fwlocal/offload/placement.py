@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from fwlocal.offload.compute import (
     MANY,
@@ -54,11 +54,8 @@ class Filler:
 
     def __init__(self, model: Footprint, setting: Setting, measured: Measured) -> None:
         self.model, self.setting, self._measured = model, setting, measured
-        n_layer = len(model.layers)
-        self._ends = [
-            model.layers_bytes(0, end) + model.kv_bytes(setting.n_ctx, setting.kv_type, 0, end)
-            for end in range(n_layer + 1)
-        ]
+        self._known: dict[tuple[tuple[str, ...], int], list[tuple[int, ...]]] = {}
+        self._ends = model.bytes_before(setting.n_ctx, setting.kv_type)
         self._ends.append(self._ends[-1] + model.output_bytes)
 
     def best(self, rooms: Sequence[Room]) -> Placement:
@@ -129,25 +126,45 @@ class Filler:
 
     def _counts(self, rooms: Sequence[Room], n_layers: int) -> list[int]:
         """How many of the last ``n_layers`` each device takes, the last device first."""
-        left, counts, names = n_layers, [0] * len(rooms), [room.device for room in rooms]
-        n_on_host = self.model.n_layers - n_layers
+        left, counts = n_layers, [0] * len(rooms)
+        names = tuple(room.device for room in rooms)
+        compute = self._compute(names, min(self.model.n_layers - n_layers, MANY))
         for index in range(len(rooms) - 1, -1, -1):
-            role = gpu_role(self.setting, names, index, n_repeating=MANY, n_on_host=n_on_host)
-            counts[index] = self._count(role, rooms[index].size_bytes, left, n_layers - left)
+            has_output = index == len(rooms) - 1
+            room_bytes, behind = rooms[index].size_bytes, n_layers - left
+            counts[index] = self._count(compute[index], room_bytes, left, behind, has_output)
             left -= counts[index]
         return counts
 
-    def _count(self, role: Role, room_bytes: int, most: int, n_behind: int) -> int:
+    def _compute(self, names: tuple[str, ...], n_on_host: int) -> list[tuple[int, ...]]:
+        """The compute buffer of each device with no, one and many layers."""
+        known = self._known.get((names, n_on_host))
+        if known is None:
+            known = [
+                tuple(
+                    self.compute_bytes(
+                        gpu_role(self.setting, names, index, n_repeating=n, n_on_host=n_on_host)
+                    )
+                    for n in range(MANY + 1)
+                )
+                for index in range(len(names))
+            ]
+            self._known[names, n_on_host] = known
+        return known
+
+    def _count(
+        self, compute: tuple[int, ...], room_bytes: int, most: int, n_behind: int, has_output: bool
+    ) -> int:
         """How many layers, at most so many, a device takes before those that lie behind."""
         end = self.model.n_layers - n_behind
-        weights_bytes = room_bytes - self.compute_bytes(role)
-        first = bisect_left(self._ends, self._ends[end] - weights_bytes, 0, end)
-        count = min(end - first, most) if weights_bytes > 0 else 0
-        if count - role.has_output >= MANY:
+        left_bytes = room_bytes - compute[MANY]
+        first = bisect_left(self._ends, self._ends[end] - left_bytes, 0, end)
+        count = min(end - first, most) if left_bytes > 0 else 0
+        if count - has_output >= MANY:
             return count
         for n_repeating in (1, 0):  # for which less is computed
-            count = n_repeating + role.has_output
-            needed = self.compute_bytes(replace(role, n_repeating=n_repeating))
-            if count <= most and needed + self._ends[end] - self._ends[end - count] <= room_bytes:
+            count = n_repeating + has_output
+            needed = compute[n_repeating] + self._ends[end] - self._ends[end - count]
+            if count <= most and needed <= room_bytes:
                 return count
         return 0

@@ -10,8 +10,8 @@ DEFAULT_MARGIN_BYTES = 512 << 20
 @dataclass(frozen=True)
 class Request:
     """What is asked for. ``kv_type`` "auto" and ``n_gpu_layers`` None are the plan's to choose;
-    ``gpu_memory`` caps the free bytes of each GPU, in their order; ``margin_bytes`` stay free on
-    each, where the layers' number is not asked for."""
+    ``gpu_memory`` caps the free bytes of all GPUs, or of each as they are listed; ``margin_bytes``
+    stay free on each, where the layers' number is not asked for."""
 
     n_ctx: int
     kv_type: str = "auto"
@@ -71,8 +71,3 @@ class OffloadPlan:
     def host(self) -> Share:
         """The CPU's share."""
         return self.shares[-1]
-
-    @property
-    def is_tight(self) -> bool:
-        """Whether a GPU keeps less than its margin free."""
-        return any(share.total_bytes > share.budget_bytes for share in self.gpus)

@@ -10,41 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from fwlocal.errors import DoesNotFit
-from fwlocal.hardware import Device, Machine
-from fwlocal.offload.compute import HOST, MANY, Measured, Role, Setting
-from fwlocal.offload.context import MIN_N_CTX, rounded_n_ctx
+from fwlocal.errors import UsageError
+from fwlocal.hardware import Machine, listing_order
+from fwlocal.offload.compute import HOST, Measured, Role, Setting
+from fwlocal.offload.context import MIN_N_CTX
 from fwlocal.offload.footprint import Footprint
 from fwlocal.offload.placement import NOWHERE, Filler, Placement, Room
 from fwlocal.offload.plan import OffloadPlan, Request, Share
-from fwlocal.offload.wording import (
-    reason,
-    refusal,
-    too_many_layers,
-    with_more_memory,
-    with_option,
-    with_smaller_level,
-)
 
 AUTO_KV_TYPES = ("f16", "q8_0")  # the better first
 _KV_BLOCK = 32  # elements in a block of a quantized cache
-
-
-def make_plan(
-    model: Footprint, machine: Machine, request: Request, measured: Measured | None = None
-) -> OffloadPlan:
-    """The plan for a model on a machine. ``measured`` are compute buffers known to be so.
-
-    Raises DoesNotFit, saying what would, for a model that even the CPU cannot hold, and for a
-    number of layers asked for that the GPUs cannot.
-    """
-    planner = Planner(model, machine, request, measured or {})
-    n_ctx = rounded_n_ctx(request.n_ctx)
-    plan = planner.best(n_ctx) or (planner.shrunk(n_ctx) if request.shrink_context else None)
-    if plan is None:
-        raise DoesNotFit(_refusal(planner, n_ctx))
-    why = reason(plan, request.n_gpu_layers, is_shrunk=plan.n_ctx < n_ctx)
-    return replace(plan, reason=why, advice=tuple(_advice(planner, plan)))
 
 
 def resized(
@@ -105,6 +80,10 @@ class Planner:
         """The same with another request."""
         request = replace(self.request, **changes)  # type: ignore[arg-type]
         return Planner(self.model, self.machine, request, self.measured)
+
+    def of(self, model: Footprint) -> Planner:
+        """The same for another model."""
+        return Planner(model, self.machine, self.request, self.measured)
 
     @property
     def kv_types(self) -> Sequence[str]:
@@ -221,65 +200,18 @@ def largest_n_ctx(below: int, fits: Callable[[int], bool]) -> int:
 
 
 def _free(machine: Machine, request: Request) -> dict[str, int]:
-    """Free bytes of each GPU, within the caps that were asked for."""
-    caps = [*(request.gpu_memory or ()), *[None] * len(machine.gpus)]
-    return {device.name: _capped(device, cap) for device, cap in zip(machine.gpus, caps)}  # noqa: B905
-
-
-def _capped(device: Device, cap: int | None) -> int:
-    return device.free_bytes if cap is None else min(device.free_bytes, cap)
-
-
-def _advice(planner: Planner, plan: OffloadPlan) -> Iterator[str]:
-    """What would put more layers on the GPUs."""
-    if plan.n_gpu_layers == plan.n_layers or not planner.rooms:
-        return
-    if planner.request.n_gpu_layers is not None:
-        return
-    freer = planner.asking(kv_type="auto").best(plan.n_ctx)
-    if freer is not None and freer.n_gpu_layers > plan.n_gpu_layers:
-        yield with_option(f"--kv {freer.kv_type}", freer)
-    filler = planner.filler
-    fitting = largest_n_ctx(
-        plan.n_ctx,
-        lambda n_ctx: filler(n_ctx, plan.kv_type).exactly(plan.n_layers, planner.rooms) is not None,
-    )
-    smaller = planner.best(fitting)
-    if smaller is not None and smaller.n_gpu_layers == smaller.n_layers:
-        yield with_option(f"--n-ctx {fitting}", smaller)
-    yield with_more_memory(_lacking_bytes(planner, plan), planner.rooms[-1].device)
-    yield from with_smaller_level(planner.model, sum(r.size_bytes for r in planner.rooms))
-
-
-def _lacking_bytes(planner: Planner, plan: OffloadPlan) -> int:
-    """How much more room on the fastest GPU would hold all layers."""
-    host, filler = plan.host, planner.filler(plan.n_ctx, plan.kv_type)
-    used = {share.device: share.total_bytes for share in plan.gpus}
-    last = planner.rooms[-1]
-    unused = last.size_bytes - used.get(last.device, 0)
-    output = planner.model.output_bytes if not plan.gpus else 0
-    layers = host.weights_bytes - planner.model.input_bytes + host.kv_bytes
-    alone = filler.roles(Placement((last.device,), (MANY + 1,)))[0]
-    compute = 0 if plan.gpus else filler.compute_bytes(alone)
-    return max(0, layers + output + compute - unused)
-
-
-def _refusal(planner: Planner, n_ctx: int) -> str:
-    """Why there is no plan, and what would fit."""
-    if planner.request.n_gpu_layers:
-        fitting = planner.asking(n_gpu_layers=None).best(n_ctx)
-        if fitting is not None:
-            asked = min(planner.request.n_gpu_layers, planner.model.n_layers)
-            return too_many_layers(planner.model, asked, planner.rooms, fitting)
-    kv_type = planner.kv_types[-1]
-    filler = planner.filler(n_ctx, kv_type)
-    host = planner.planned(filler, NOWHERE).host
-    own = [r.size_bytes for r in planner.rooms if not planner.is_unified(r.device)]
-    shrunk = planner.shrunk(n_ctx)
-    return refusal(
-        planner.model,
-        host,
-        n_ctx,
-        free_bytes=planner.machine.ram.available_bytes + sum(own),
-        fitting_n_ctx=shrunk.n_ctx if shrunk else None,
-    )
+    """Free bytes of each GPU, within the caps that were asked for: one for all of them, or one for
+    each as they are listed. Raises UsageError."""
+    free = {device.name: device.free_bytes for device in machine.gpus}
+    caps = request.gpu_memory
+    if not caps or not free:
+        return free
+    listed = sorted(free, key=listing_order)
+    if len(caps) == 1:
+        caps *= len(listed)
+    if len(caps) != len(listed):
+        raise UsageError(
+            f"--gpu-memory has {len(caps)} sizes, and there are {len(listed)} GPUs "
+            f"({', '.join(listed)}); give one for all, or one for each"
+        )
+    return {name: min(free[name], cap) for name, cap in zip(listed, caps, strict=True)}

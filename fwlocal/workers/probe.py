@@ -26,6 +26,7 @@ RPC_VERSION: Version = (7, 0, 0)
 DEFAULT_PORT = 50052
 MAX_DEVICES = 15  # GGML_SCHED_MAX_BACKENDS, of which the CPU is one
 TIMEOUT_S = 3.0
+_LINE_S = 0.5  # for the answer to an empty line
 
 _GET_DEVICE_MEMORY, _HELLO, _DEVICE_COUNT = 11, 14, 15  # rpc_cmd
 _CAPABILITIES = bytes(24)  # of the connection; none: RPC over RDMA is not asked for
@@ -34,6 +35,7 @@ _MAX_BYTES = 2**50  # of one device; a larger figure is none
 
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_-]+)*\.?")
 _PORT = re.compile(r"[0-9]{1,5}")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class WorkerDevice:
 def parse_address(text: str) -> Address:
     """``HOST`` or ``HOST:PORT``, spaces around it ignored. Raises UsageError."""
     shown = text.strip()
+    if scheme := _SCHEME.match(shown):
+        raise UsageError(f"{shown!r} is no worker's address; write HOST:PORT, without {scheme[0]}")
     if shown.startswith("[") or shown.count(":") > 1:
         raise UsageError(
             f"{shown} is an IPv6 address, and llama.cpp's RPC knows IPv4 only; give the worker's "
@@ -172,13 +176,21 @@ def _connected(address: Address, ip: str, timeout_s: float) -> socket.socket:
     except TimeoutError as error:
         raise NetworkError(
             f"worker {address} cannot be reached within {timeout_s:g} s: the machine is off, a "
-            "firewall is between, or many wait for it; start it there with `fwlocal worker`"
+            f"firewall is between, or many wait for it; start it there with {_command(address, ip)}"
         ) from error
     except OSError as error:
         raise NetworkError(
             f"worker {address}: no one listens there ({error.strerror or error}); start it there "
-            "with `fwlocal worker`"
+            f"with {_command(address, ip)}"
         ) from error
+
+
+def _command(address: Address, ip: str) -> str:
+    """What starts a worker that can be reached at ``address``; no advice to face the Internet."""
+    is_near = not ipaddress.IPv4Address(ip).is_global
+    network = "" if ip.startswith("127.") or not is_near else f" --host {ip} --allow-network"
+    port = "" if address.port == DEFAULT_PORT else f" --port {address.port}"
+    return f"`fwlocal worker{network}{port}`"
 
 
 def _check_version(address: Address, version: Version, expected: Version) -> None:
@@ -220,8 +232,8 @@ class _Talk:
     def no_worker(self) -> NetworkError:
         """What is said of an answer that no worker gives."""
         return NetworkError(
-            f"{self.address} answers, but is no RPC worker of llama.cpp; check the port, or start "
-            "one there with `fwlocal worker`"
+            f"{self.address} answers, but is no fwlocal worker; check the port, which `fwlocal "
+            "worker` tells where it runs"
         )
 
     def _ask(self, command: int, data: bytes, is_size: Callable[[int], bool]) -> bytes:
@@ -233,6 +245,8 @@ class _Talk:
                 raise self.no_worker()
             return self._read(size)
         except TimeoutError as error:
+            if self._answers_a_line():
+                raise self.no_worker() from error
             raise NetworkError(
                 f"worker {self.address} takes the connection but does not answer within "
                 f"{self.timeout_s:g} s; it may be serving another machine: wait for that, or "
@@ -240,9 +254,18 @@ class _Talk:
             ) from error
         except (OSError, EOFError) as error:
             raise NetworkError(
-                f"{self.address} closes the connection: it is no RPC worker, or one of another "
+                f"{self.address} closes the connection: it is no fwlocal worker, or one of another "
                 "llama.cpp; install the same llama-cpp-python there and start `fwlocal worker`"
             ) from error
+
+    def _answers_a_line(self) -> bool:
+        """Whether this is a server of lines, as HTTP's, which has been waiting for the end of one:
+        what a worker says of itself has no visible character."""
+        with contextlib.suppress(OSError):
+            self.connection.settimeout(_LINE_S)
+            self.connection.sendall(b"\r\n\r\n")
+            return self.connection.recv(1) >= b" "
+        return False
 
     def _read(self, size: int) -> bytes:
         data = b""

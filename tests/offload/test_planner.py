@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fwlocal.errors import DoesNotFit
+from fwlocal.errors import DoesNotFit, UsageError
 from fwlocal.hardware import Device
 from fwlocal.offload import OffloadPlan, Request, make_plan, resized, roles_of, summary
 from tests.offload.models import GIB, LEVEL_NAMES, MIB, SHAPES, card, machine, model
@@ -83,7 +83,7 @@ def test_a_number_of_layers_may_use_the_margin() -> None:
 def test_more_layers_than_fit_are_refused_with_how_many_do() -> None:
     with pytest.raises(DoesNotFit) as caught:
         planned("70B", card(), n_gpu_layers=70)
-    fitting = planned("70B", card()).n_gpu_layers
+    fitting = planned("70B", card(), margin_bytes=0).n_gpu_layers
     assert str(caught.value) == (
         "70 layers of 70B-Q4_K_M.gguf do not fit on the GPU (24.0 GiB on CUDA0 free); "
         f"{fitting} do: leave --n-gpu-layers out, or give a smaller number"
@@ -96,7 +96,7 @@ def test_what_not_even_the_cpu_holds_is_refused_with_what_would_fit() -> None:
     assert caught.value.exit_code == 5
     assert str(caught.value) == (
         "70B-Q4_K_M.gguf needs 39.5 GiB (38.6 GiB weights, 680 MiB KV cache for 4096 tokens), "
-        "36.0 GiB are free; Q3_K_M (about 31.0 GiB) would fit"
+        "and 36.0 GiB of RAM are free; Q3_K_M (about 31.0 GiB) would fit"
     )
 
 
@@ -124,12 +124,12 @@ def test_one_card_is_enough_where_it_can_hold_all() -> None:
 
 
 def test_several_cards_are_filled_to_the_same_part() -> None:
-    plan = planned("70B", card("CUDA1", 24), card("CUDA0", 48), gpu_memory=(24 * GIB, 30 * GIB))
+    plan = planned("70B", card("CUDA1", 24), card("CUDA0", 48), gpu_memory=(30 * GIB, 24 * GIB))
     parts = [share.total_bytes / share.budget_bytes for share in plan.gpus]
 
     assert plan.n_gpu_layers == 81
     assert parts[0] == pytest.approx(parts[1], abs=0.05)
-    assert plan.reason == "all 81 layers fit on CUDA1 and CUDA0, split by their free memory"
+    assert plan.reason == "all 81 layers fit on CUDA0 and CUDA1, split by their free memory"
 
 
 def test_the_words_of_a_part() -> None:
@@ -138,10 +138,53 @@ def test_the_words_of_a_part() -> None:
     assert plan.reason.endswith("layers fit in 23.5 GiB of CUDA0, the rest is on the CPU")
     assert plan.advice[0].startswith("with --kv q8_0 ")
     assert any(line.endswith("more on CUDA0 all layers fit") for line in plan.advice)
-    assert planned("70B", card(gib=32)).advice[-1] == (
+    assert planned("70B", card(gib=33)).advice[-1] == (
         "at Q3_K_M (about 31.0 GiB) all layers may fit"
     )
     assert summary(plan).startswith("layers: ")
+
+
+def test_caps_are_for_the_gpus_as_they_are_listed() -> None:
+    cards = card("CUDA1", 24), card("CUDA0", 24)  # in loading order
+    some = planned("70B", *cards, gpu_memory=(8 * GIB, 16 * GIB))
+    every = planned("70B", *cards, gpu_memory=(8 * GIB,))
+
+    assert [gpu.free_bytes // GIB for gpu in some.gpus] == [16, 8]
+    assert [gpu.free_bytes // GIB for gpu in every.gpus] == [8, 8]
+    with pytest.raises(UsageError, match=r"3 sizes, and there are 2 GPUs \(CUDA0, CUDA1\)"):
+        planned("70B", *cards, gpu_memory=(GIB, GIB, GIB))
+
+
+def test_what_binds_is_what_is_said() -> None:
+    with pytest.raises(DoesNotFit) as caught:
+        planned("70B", card(), ram_gib=16, n_gpu_layers=30)
+    assert "beside 30 of 81 layers on CUDA0 the CPU would need" in str(caught.value)
+    assert "16.0 GiB of RAM are free; another number of layers" in str(caught.value)
+    with pytest.raises(DoesNotFit, match="beside 48 of 81 layers on CUDA0 the CPU would need 16"):
+        planned("70B", card(), ram_gib=16)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    size=st.sampled_from(sorted(SHAPES)),
+    gibs=st.lists(st.floats(0, 40), min_size=1, max_size=3),
+    margin=st.sampled_from([0, 512 * MIB]),
+)
+def test_advice_is_true(size: str, gibs: list[float], margin: int) -> None:
+    cards = [card(f"CUDA{index}", gib) for index, gib in enumerate(gibs)]
+    plan = planned(size, *cards, margin_bytes=margin, kv_type="f16")
+    for line in plan.advice:
+        words = line.split()
+        if "more on" in line:
+            unit = GIB if words[2] == "GiB" else MIB
+            extra = round((float(words[1]) + 0.06) * unit) + MIB
+            last = replace(cards[-1], free_bytes=cards[-1].free_bytes + extra)
+            better = planned(size, *cards[:-1], last, margin_bytes=margin, kv_type="f16")
+        elif words[1] == "--n-ctx":
+            better = planned(size, *cards, margin_bytes=margin, kv_type="f16", n_ctx=int(words[2]))
+        else:
+            continue
+        assert better.n_gpu_layers == better.n_layers, line
 
 
 def test_what_would_be_enough_is_enough() -> None:

@@ -86,6 +86,24 @@ def silence(connection: socket.socket) -> None:
         pass
 
 
+def waiting_for_a_line(connection: socket.socket) -> None:
+    """Someone who speaks of lines, as HTTP's servers do."""
+    with connection.makefile("rb") as lines:
+        lines.readline()
+        connection.sendall(b"HTTP/1.1 400 Bad request syntax\r\n\r\n")
+        while lines.readline():
+            pass
+
+
+def late(connection: socket.socket) -> None:
+    """A worker that answers just when one has given up."""
+    data = b""
+    while b"\r\n" not in data:
+        data += connection.recv(4096)
+    connection.sendall(hello())
+    silence(connection)
+
+
 def hanging_up(connection: socket.socket) -> None:
     """Someone who reads a little and closes."""
     connection.recv(9)
@@ -146,15 +164,17 @@ def test_a_probe_leaves_the_worker_free() -> None:
 @pytest.mark.parametrize(
     ("answer", "error", "says"),
     [
-        (sending(b"SSH-2.0-OpenSSH_9.6\r\n"), NetworkError, "answers, but is no RPC worker"),
-        (sending(b"HTTP/1.1 400 Bad Request\r\n\r\n"), NetworkError, "is no RPC worker"),
-        (sending(reply(b"ok")), NetworkError, "is no RPC worker"),
-        (sending(struct.pack("<Q", 2**63)), NetworkError, "is no RPC worker"),
-        (sending(hello() + reply(b"")), NetworkError, "is no RPC worker"),
-        (speaking(count=16), NetworkError, "is no RPC worker"),
-        (speaking(devices=((9, 8),)), NetworkError, "is no RPC worker"),
-        (speaking(devices=((1, 2**63),)), NetworkError, "is no RPC worker"),
+        (sending(b"SSH-2.0-OpenSSH_9.6\r\n"), NetworkError, "answers, but is no fwlocal worker"),
+        (sending(b"HTTP/1.1 400 Bad Request\r\n\r\n"), NetworkError, "is no fwlocal worker"),
+        (sending(reply(b"ok")), NetworkError, "is no fwlocal worker"),
+        (sending(struct.pack("<Q", 2**63)), NetworkError, "is no fwlocal worker"),
+        (sending(hello() + reply(b"")), NetworkError, "is no fwlocal worker"),
+        (speaking(count=16), NetworkError, "is no fwlocal worker"),
+        (speaking(devices=((9, 8),)), NetworkError, "is no fwlocal worker"),
+        (speaking(devices=((1, 2**63),)), NetworkError, "is no fwlocal worker"),
         (hanging_up, NetworkError, "closes the connection: .* or one of another llama.cpp"),
+        (waiting_for_a_line, NetworkError, "answers, but is no fwlocal worker; check the port"),
+        (late, NetworkError, "does not answer within 0.3 s; it may be serving another"),
         (silence, NetworkError, "does not answer within 0.3 s; it may be serving another"),
         (sending(hello()[:20]), NetworkError, "does not answer within 0.3 s"),
         (speaking(count=0), FwlocalError, "has no device to lend"),
@@ -190,8 +210,31 @@ def test_versions_before_capabilities_are_named_too() -> None:
 def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = Address("127.0.0.1", server.getsockname()[1])
-    with pytest.raises(NetworkError, match=r"no one listens there .*`fwlocal worker`"):
+    says = rf"no one listens there .*; start it there with `fwlocal worker --port {address.port}`$"
+    with pytest.raises(NetworkError, match=says):
         probe(address)
+
+
+@pytest.mark.parametrize(
+    ("ip", "port", "command"),
+    [
+        ("127.0.0.1", DEFAULT_PORT, "`fwlocal worker`"),
+        ("127.0.0.1", 50071, "`fwlocal worker --port 50071`"),
+        ("10.0.0.2", DEFAULT_PORT, "`fwlocal worker --host 10.0.0.2 --allow-network`"),
+        ("100.64.0.2", 1, "`fwlocal worker --host 100.64.0.2 --allow-network --port 1`"),
+        ("8.8.8.8", DEFAULT_PORT, "`fwlocal worker`"),  # never on the open Internet
+    ],
+)
+def test_the_command_that_starts_a_worker_where_none_is(
+    monkeypatch: pytest.MonkeyPatch, ip: str, port: int, command: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    with pytest.raises(NetworkError) as raised:
+        probe(Address(ip, port))
+    assert str(raised.value).endswith(f"start it there with {command}")
 
 
 @pytest.mark.parametrize("host", ["nosuchhost.invalid", "a..b", "-a" + "b" * 70])
@@ -273,6 +316,14 @@ def test_what_is_no_address(text: str) -> None:
 def test_ipv6_is_not_what_llama_cpp_knows(text: str) -> None:
     with pytest.raises(UsageError, match="IPv4 only; give the worker's IPv4 address"):
         parse_addresses(text)
+
+
+@pytest.mark.parametrize("scheme", ["http://", "HTTPS://", "tcp://", "git+ssh://"])
+@pytest.mark.parametrize("rest", ["127.0.0.1:50061", "box", "[::1]:50052", "a:1/2", ""])
+def test_an_address_is_no_url(scheme: str, rest: str) -> None:
+    with pytest.raises(UsageError, match="; write HOST:PORT, without ") as raised:
+        parse_addresses(scheme + rest)
+    assert str(raised.value).endswith(f"without {scheme}")
 
 
 @pytest.mark.parametrize("text", ["a,a", "a,b,A:50052", "127.0.0.1:1,b,127.0.0.1:1"])

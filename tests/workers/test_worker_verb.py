@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,11 +16,25 @@ from pathlib import Path
 
 import pytest
 
-from fwlocal.cli.worker import WARNING, device_line, free_port, listening_ip, network_warning
+from fwlocal.cli.worker import (
+    WARNING,
+    clients_commands,
+    device_line,
+    free_port,
+    listening_ip,
+    network_warning,
+)
 from fwlocal.errors import FwlocalError, NetworkError, UsageError
 from fwlocal.hardware import Device, Memory
 from fwlocal.llama.rpc import choose, rebuild_command
-from fwlocal.workers import RPC_VERSION, Address, parse_address, probe, worker_devices
+from fwlocal.workers import (
+    RPC_VERSION,
+    Address,
+    parse_address,
+    probe,
+    reach,
+    worker_devices,
+)
 from tests import tiny_llama
 from tests.conftest import Run
 from tests.workers.loopback import LoopbackWorker
@@ -84,11 +99,32 @@ def test_a_real_worker_outlives_strangers(worker: LoopbackWorker) -> None:
 
 
 def test_what_it_lends_is_told_on_stderr(worker: LoopbackWorker) -> None:
-    said = [line for line in worker.log.splitlines() if line.startswith("fwlocal: ")]
+    said = worker.log.splitlines()
     assert said[0].startswith("fwlocal: lending CPU: ")
     assert said[0].endswith(" free")
-    assert said[1:] == [f"fwlocal: serving on {worker.address}; Ctrl-C stops"]
-    assert "Accepted client connection\n" in worker.log  # which llama.cpp prints to stdout
+    assert said[1] == f"fwlocal: serving on {worker.address}; Ctrl-C stops"
+    assert all(line.endswith((" is connected", " it is gone")) for line in said[2:])
+
+
+def test_a_client_that_stays_is_told_and_a_probe_is_not() -> None:
+    with LoopbackWorker() as worker:
+        assert probe(parse_address(worker.address))
+        with socket.create_connection(("127.0.0.1", worker.port)):
+            connected = wait_for("a client is connected", worker)
+        wait_for("it is gone", worker)
+    assert [re.sub(r"\d\d:\d\d:\d\d", "TIME", line) for line in connected.splitlines()[1:]] == [
+        f"fwlocal: serving on {worker.address}; Ctrl-C stops",
+        "fwlocal: TIME a client is connected",
+    ]
+
+
+def wait_for(text: str, worker: LoopbackWorker) -> str:
+    """What a worker has said, when it has said ``text``."""
+    deadline = time.monotonic() + 20
+    while text not in (log := worker.log):
+        assert time.monotonic() < deadline, log
+        time.sleep(0.02)
+    return log
 
 
 def test_a_taken_port_is_one_line(worker: LoopbackWorker, fwlocal: Run) -> None:
@@ -166,7 +202,8 @@ def test_a_server_that_gives_up_is_an_error() -> None:
 def test_loopback_needs_no_permission(host: str) -> None:
     ip = listening_ip(host, is_network_allowed=False)
     assert ip.startswith("127.")
-    assert not network_warning(ip)
+    assert not network_warning(Address(ip))
+    assert not clients_commands(Address(ip))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "10.0.0.2", "8.8.8.8", "255.255.255.255"])
@@ -174,7 +211,30 @@ def test_other_addresses_need_permission(host: str) -> None:
     with pytest.raises(UsageError, match="an SSH tunnel, or say --allow-network"):
         listening_ip(host, is_network_allowed=False)
     assert listening_ip(host, is_network_allowed=True) == host
-    assert network_warning(host) == (WARNING,)
+    assert network_warning(Address(host))[0] == WARNING
+
+
+def test_another_machine_is_told_what_to_type_and_a_safer_way() -> None:
+    address = Address("10.0.0.2", 50071)
+    assert clients_commands(address) == (
+        "on the other machine: `fwlocal run --workers 10.0.0.2:50071`",
+    )
+    assert network_warning(address)[1] == (
+        "safer: leave --host and --allow-network out, and on the other machine "
+        "`ssh -N -L 50071:127.0.0.1:50071 10.0.0.2`, then --workers 127.0.0.1:50071"
+    )
+
+
+def test_all_addresses_of_this_machine_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    everywhere = Address("0.0.0.0", 50071)
+    monkeypatch.setattr(reach, "own_addresses", lambda: ("192.168.0.7", "10.8.0.2"))
+    assert clients_commands(everywhere) == (
+        "on the other machine: `fwlocal run --workers 192.168.0.7:50071`",
+        "or: `fwlocal run --workers 10.8.0.2:50071`",
+    )
+    assert "`ssh -N -L 50071:127.0.0.1:50071 192.168.0.7`" in network_warning(everywhere)[1]
+    monkeypatch.setattr(reach, "own_addresses", lambda: ())
+    assert "--workers ADDRESS:50071`" in clients_commands(everywhere)[0]
 
 
 @pytest.mark.parametrize("host", ["", "::", "a b", "nosuchhost.invalid"])

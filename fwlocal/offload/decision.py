@@ -1,0 +1,32 @@
+"""The plan that is taken, with its reason and what would be better; or why there is none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fwlocal.errors import DoesNotFit
+from fwlocal.hardware import Machine
+from fwlocal.offload.advice import advice, refusal
+from fwlocal.offload.compute import Measured
+from fwlocal.offload.context import rounded_n_ctx
+from fwlocal.offload.footprint import Footprint
+from fwlocal.offload.plan import OffloadPlan, Request
+from fwlocal.offload.planner import Planner
+from fwlocal.offload.wording import reason
+
+
+def make_plan(
+    model: Footprint, machine: Machine, request: Request, measured: Measured | None = None
+) -> OffloadPlan:
+    """The plan for a model on a machine. ``measured`` are compute buffers known to be so.
+
+    Raises DoesNotFit, saying what would, for a model that even the CPU cannot hold, and for a
+    number of layers asked for that the GPUs cannot; UsageError for caps that match no GPUs.
+    """
+    planner = Planner(model, machine, request, measured or {})
+    n_ctx = rounded_n_ctx(request.n_ctx)
+    plan = planner.best(n_ctx) or (planner.shrunk(n_ctx) if request.shrink_context else None)
+    if plan is None:
+        raise DoesNotFit(refusal(planner, n_ctx))
+    why = reason(plan, request.n_gpu_layers, is_shrunk=plan.n_ctx < n_ctx)
+    return replace(plan, reason=why, advice=tuple(advice(planner, plan)))
