@@ -106,10 +106,11 @@ def lines(audit: Audit) -> Iterator[str]:
 
 
 def save(root: Path, audit: Audit) -> None:
-    """Keep the audit of a file's last load in the store ``root``, if it can be written."""
+    """Keep the audit of a file's last load in the store ``root``, if there is one and it can be
+    written."""
     path = _path(root, audit.file)
     with contextlib.suppress(OSError, StoreError):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(exist_ok=True)
         write_atomically(path, json.dumps(asdict(audit), indent=1))
 
 

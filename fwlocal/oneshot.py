@@ -15,6 +15,7 @@ from fwlocal.conversation import Conversation
 from fwlocal.errors import FwlocalError, UsageError
 from fwlocal.interrupts import catching
 from fwlocal.loader import LoadedModel
+from fwlocal.offload import OffloadPlan, summary
 from fwlocal.prompts import Message
 from fwlocal.store import ModelFile
 from fwlocal.terminal import inert
@@ -70,20 +71,18 @@ def answer(loaded: LoadedModel, request: Request, output: Output) -> int:
             conversation = Conversation(system, [Message("user", request.text)])
             messages = conversation.messages
             generation = engine.chat(messages, sampling=sampling, max_tokens=limit)
-        result = write_answer(generation, output, loaded.file, loaded.prompt_format)
+        result = write_answer(generation, output, loaded)
     if result.finish_reason == "length" and limit is None:
         output.stderr.write(f"fwlocal: {cut_notice(result)}\n")
     return interrupt.exit_code if result.finish_reason == "interrupt" else 0
 
 
-def write_answer(
-    generation: Generation, output: Output, file: ModelFile, prompt_format: str | None
-) -> Result:
+def write_answer(generation: Generation, output: Output, loaded: LoadedModel) -> Result:
     """Write an answer as it comes, or as one JSON object at its end."""
     if output.as_json:
         for _ in generation:
             pass
-        record = describe(generation.result, file, prompt_format)
+        record = describe(generation.result, loaded.file, loaded.prompt_format, loaded.plan)
         output.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
     else:
         shown = inert if output.stdout.isatty() else str
@@ -92,7 +91,7 @@ def write_answer(
             output.stdout.flush()
     output.stdout.flush()
     if output.stats:
-        output.stderr.write(stats_line(generation.result) + "\n")
+        output.stderr.write(f"{stats_line(generation.result)}; {summary(loaded.plan)}\n")
     return generation.result
 
 
@@ -116,13 +115,17 @@ def ending_in_one_newline(pieces: Iterable[str]) -> Iterator[str]:
     yield "\n"
 
 
-def describe(result: Result, file: ModelFile, prompt_format: str | None) -> dict[str, object]:
+def describe(
+    result: Result, file: ModelFile, prompt_format: str | None, plan: OffloadPlan
+) -> dict[str, object]:
     """The object that ``--json`` prints; ``prompt_format`` None for a raw prompt."""
     return {
         "text": result.text,
         "finish_reason": result.finish_reason,
         "model": {"name": file.name, "file": str(file.path), "sha256": file.sha256},
         "prompt_format": prompt_format,
+        "layers": {share.device: share.n_layers for share in plan.shares if share.n_layers},
+        "kv_type": plan.kv_type,
         "seed": result.seed,
         "prompt_tokens": result.prompt_tokens,
         "completion_tokens": result.completion_tokens,

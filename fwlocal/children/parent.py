@@ -52,6 +52,11 @@ class Parent:
 
         llama.exit_on_abort(self._abort)
 
+    def give_up(self, error: Exception) -> NoReturn:
+        """End this process at once, whatever it does; ``error`` is what the parent raises."""
+        self._write(FAILURE, pack(Failure.of(error)))
+        os._exit(1)
+
     def serve(self, handle: Callable[[object], Iterator[object]]) -> NoReturn:
         """Answer each message with what ``handle`` makes of it, until the parent is gone."""
         while True:

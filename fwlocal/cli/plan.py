@@ -66,7 +66,7 @@ def _with_own_help(command: click.Command) -> click.Command:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 @click.pass_context
 def plan(
-    context: click.Context, named: str | None, model: str | None, as_json: bool, **wishes: Any
+    context: click.Context, /, named: str | None, model: str | None, as_json: bool, **wishes: Any
 ) -> None:
     """Show what of a model goes on which device, and how fast it would be.
 

@@ -5,6 +5,7 @@ It is started as ``python -m fwlocal.loader.engine_process`` and ends with the o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -12,17 +13,16 @@ from fwlocal import llama, loader
 from fwlocal.answer import Generation
 from fwlocal.children import Parent
 from fwlocal.engine import EngineLike
-from fwlocal.interrupts import Interrupt
-from fwlocal.llama import rpc
+from fwlocal.loader.connecting import add_workers
 from fwlocal.loader.messages import Call, Load, Progress, Ready, Returned, Stream
 from fwlocal.whole import read_whole
 
 OnProgress = Callable[[float], None]
-Loading = Callable[[Any, OnProgress, Interrupt], tuple[EngineLike, object]]
+Loading = Callable[[Any, OnProgress, Parent], tuple[EngineLike, object]]
 
 
 class EngineProcess:
-    """Answers the messages. ``loading`` makes an engine, which ``interrupt`` stops, of a job; what
+    """Answers the messages. ``loading`` makes an engine, of a job; what
     it returns beside it goes into ``Ready.extra``."""
 
     def __init__(self, parent: Parent, loading: Loading) -> None:
@@ -42,12 +42,14 @@ class EngineProcess:
 
     def _load(self, message: Load) -> Ready:
         self._parent.report_aborts()
+        # What modules deep down log reads as the parent's own lines.
+        logging.basicConfig(format="fwlocal: %(message)s", level=logging.WARNING)
         llama.set_verbose(message.verbose)
 
         def on_progress(fraction: float) -> None:
             self._parent.send(Progress(fraction))
 
-        engine, extra = self._loading(message.job, on_progress, self._parent.interrupt)
+        engine, extra = self._loading(message.job, on_progress, self._parent)
         self._engine = engine
         return Ready(
             system=engine.system,
@@ -83,13 +85,10 @@ def serve(loading: Loading) -> NoReturn:
     parent.serve(EngineProcess(parent, loading).handle)
 
 
-def load_job(
-    job: loader.Job, on_progress: OnProgress, interrupt: Interrupt
-) -> tuple[EngineLike, object]:
+def load_job(job: loader.Job, on_progress: OnProgress, parent: Parent) -> tuple[EngineLike, object]:
     """Load what the loader settled on, with the devices of its workers; and what it took."""
-    for endpoint in job.settled.site.workers:
-        rpc.add_worker(endpoint)
-    loaded = loader.load_planned(job, read_whole(job.file.path), on_progress, interrupt)
+    add_workers(parent, job.settled.site.workers)
+    loaded = loader.load_planned(job, read_whole(job.file.path), on_progress, parent.interrupt)
     return loaded.engine, (loaded.audit, loaded.remarks)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -27,9 +28,12 @@ from fwlocal.loader.planning import (
     try_out,
     with_less,
 )
+from fwlocal.offload import summary
 from fwlocal.store import ModelFile
 from fwlocal.store.manifest import manifest_path
 from fwlocal.store.usage import note_use
+
+log = logging.getLogger(__name__)
 
 
 def open_model(
@@ -61,19 +65,20 @@ def load(
     if not options.raw:
         choose_format(file, header, options.prompt_format)
     request = request_of(options, header)
-    settled = settle(file.path, header, look_around(options.workers, options.n_threads), request)
+    site = look_around(options.workers, options.n_threads)
+    settled = settle(file.path, header, site, request, interrupt)
     for line in _unheeded(options, settled):
         notify(line)
     open_engine = _isolated if options.workers else load_planned
     while True:
         try:
             if is_risky(settled):
-                try_out(settled)
+                try_out(settled, interrupt)
             job = Job(file, options, settled, verbose)
             loaded = open_engine(job, header, on_progress, interrupt)
             break
         except DoesNotFit as refusal:
-            settled, line = with_less(settled, refusal, header)
+            settled, line = with_less(settled, refusal, header, interrupt)
             notify(line)
     for remark in loaded.remarks:
         notify(remark)
@@ -94,7 +99,10 @@ def _isolated(
         if jobs:
             return jobs.pop()
         site = look_around(job.options.workers, job.options.n_threads)
-        return replace(job, settled=settle(job.file.path, header, site, job.settled.request))
+        again = settle(job.file.path, header, site, job.settled.request, interrupt)
+        if again.plan.gpus != job.settled.plan.gpus:
+            log.warning("%s", summary(again.plan))
+        return replace(job, settled=again)
 
     def progress(fraction: float) -> None:
         if not is_loaded:
@@ -120,5 +128,11 @@ def _unheeded(options: EngineOptions, settled: Settled) -> Iterator[str]:
     """What was asked for and cannot be done."""
     if options.n_gpu_layers and not settled.site.machine.gpus:
         yield "llama.cpp sees no GPU here, so --n-gpu-layers does nothing; see `fwlocal doctor`"
+    if options.gpu_memory and not settled.site.machine.gpus:
+        yield "llama.cpp sees no GPU here, so --gpu-memory does nothing; see `fwlocal doctor`"
+    used = {share.device for share in settled.plan.gpus}
+    for device in settled.site.machine.gpus:
+        if device.backend == "RPC" and device.name not in used:
+            yield f"worker {device.description} gets no layers: {settled.plan.reason}"
     for device in hardware.memoryless(llama.devices()):
         yield f"{device.name} tells no memory, so nothing is put on it"

@@ -15,6 +15,7 @@ from fwlocal.audit import HOST, compare
 from fwlocal.errors import DoesNotFit, FwlocalError
 from fwlocal.gguf import GGUFHeader
 from fwlocal.hardware import Machine
+from fwlocal.interrupts import Interrupt
 from fwlocal.loader.trial import Trial, Trials
 from fwlocal.offload import (
     Footprint,
@@ -92,14 +93,20 @@ def missing_worker(workers: Sequence[str]) -> str:
     return "a worker"
 
 
-def settle(path: Path, header: GGUFHeader, site: Site, request: Request) -> Settled:
+def settle(
+    path: Path,
+    header: GGUFHeader,
+    site: Site,
+    request: Request,
+    interrupt: Interrupt | None = None,
+) -> Settled:
     """The plan for the file at ``path``, its compute buffers measured where they matter.
 
-    Raises DoesNotFit.
+    Raises DoesNotFit; NetworkError for a worker that does not answer; Interrupted.
     """
     model, measured = footprint(header), dict[Role, int]()
     plan = make_plan(model, site.machine, request, measured)
-    with Trials() as trials:
+    with Trials(interrupt) as trials:
         for _ in range(MAX_ROUNDS):
             # One layer more must be known not to fit.
             unsure = [
@@ -109,9 +116,14 @@ def settle(path: Path, header: GGUFHeader, site: Site, request: Request) -> Sett
             ]
             if not unsure or not _matters(plan, site.machine):
                 break
-            for possible in unsure:
-                trial = Trial(path, possible, site.workers, site.n_threads, dry=True)
-                measured |= zip(roles_of(model, possible), _measure(trials, trial, site))  # noqa: B905
+            found = [_measure(trials, path, possible, site) for possible in unsure]
+            if not all(found) and request.kv_type == "auto" and plan.kv_type != "f16":
+                # Flash attention, which a quantized cache needs, may not be possible here.
+                request = replace(request, kv_type="f16")
+            for possible, measurement in zip(unsure, found, strict=True):
+                roles = roles_of(model, possible)
+                shares = [share.compute_bytes for share in possible.shares]
+                measured |= zip(roles, measurement or shares, strict=True)
             plan = make_plan(model, site.machine, request, measured)
     return Settled(path, model, site, request, plan, measured)
 
@@ -126,14 +138,19 @@ def is_risky(settled: Settled) -> bool:
     )
 
 
-def try_out(settled: Settled) -> None:
+def try_out(settled: Settled, interrupt: Interrupt | None = None) -> None:
     """Load everything once in a process of its own. Raises DoesNotFit when that fails."""
     site = settled.site
-    with Trials() as trials:
+    with Trials(interrupt) as trials:
         trials.buffers(Trial(settled.path, settled.plan, site.workers, site.n_threads, dry=False))
 
 
-def with_less(settled: Settled, refusal: DoesNotFit, header: GGUFHeader) -> tuple[Settled, str]:
+def with_less(
+    settled: Settled,
+    refusal: DoesNotFit,
+    header: GGUFHeader,
+    interrupt: Interrupt | None = None,
+) -> tuple[Settled, str]:
     """The plan after a GPU refused what was planned for it, and a line that says so.
 
     Its budget becomes what it has free now; where it claims to have enough, an eighth less than
@@ -159,7 +176,7 @@ def with_less(settled: Settled, refusal: DoesNotFit, header: GGUFHeader) -> tupl
             for device in sorted(site.machine.gpus, key=lambda d: hardware.listing_order(d.name))
         ),
     )
-    again = settle(settled.path, header, site, request)
+    again = settle(settled.path, header, site, request, interrupt)
     missing = share.total_bytes - max(0, fitting)
     kv = "" if again.plan.kv_type == settled.plan.kv_type else f", KV cache {again.plan.kv_type}"
     return again, (
@@ -190,11 +207,11 @@ def _matters(plan: OffloadPlan, machine: Machine) -> bool:
     return bool(machine.gpus) or plan.host.total_bytes > NEAR_FULL * plan.host.free_bytes
 
 
-def _measure(trials: Trials, trial: Trial, site: Site) -> list[int]:
-    """The compute buffers of a plan's devices, in the order of its shares; as they were estimated
-    where a dry load cannot be made."""
+def _measure(trials: Trials, path: Path, plan: OffloadPlan, site: Site) -> list[int]:
+    """The compute buffers of a plan's devices, in the order of its shares; none where a dry load
+    cannot be made."""
+    trial = Trial(path, plan, site.workers, site.n_threads, dry=True)
     buffers = trials.dry_buffers(trial)
     if buffers is None:
-        return [share.compute_bytes for share in trial.plan.shares]
-    found = compare(trial.plan, buffers, site.buffer_names)
-    return [device.actual["compute"] for device in found]
+        return []
+    return [d.actual["compute"] for d in compare(plan, buffers, site.buffer_names)]

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
-from fwlocal.children import serve
+from fwlocal import llama
+from fwlocal.children import Parent
+from fwlocal.loader.connecting import add_workers
+from fwlocal.loader.native_plan import context_options, load_options
 from fwlocal.loader.trial import Trial
 
 
-def try_load(trial: object) -> Iterator[object]:
+def try_load(parent: Parent, trial: object) -> Iterator[object]:
     """The buffers of one load, which is then given up."""
-    # Here, so that a llama.cpp that cannot be loaded is told to the parent.
-    from fwlocal import llama
-    from fwlocal.llama.rpc import add_worker
-    from fwlocal.loader.native_plan import context_options, load_options
-
     if not isinstance(trial, Trial):
         raise TypeError(f"no trial: {trial!r}")
-    for worker in trial.workers:
-        add_worker(worker)
+    add_workers(parent, trial.workers)
     model = llama.Model(trial.path, load_options(trial.plan, dry=trial.dry))
     try:
         context = llama.Context(model, context_options(trial.plan, trial.n_threads), lambda: False)
@@ -29,4 +27,6 @@ def try_load(trial: object) -> Iterator[object]:
 
 
 if __name__ == "__main__":
-    serve(try_load, reports_aborts=True)
+    parent = Parent()
+    parent.report_aborts()
+    parent.serve(partial(try_load, parent))

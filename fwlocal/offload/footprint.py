@@ -5,24 +5,27 @@ embeddings and what else is looked up stay on the CPU, ``blk.N.*`` go with their
 with the output, which counts as one layer more. A model without ``output.weight`` answers with its
 token embeddings: they are then in memory twice once the output is offloaded.
 
-The KV cache: ``llama-kv-cache.cpp``. Sliding-window layers are counted whole, since contexts are
+Sliding-window layers are counted whole, since contexts are
 made with ``swa_full``: a cache that forgets could not be cut back for the next turn.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
 from fwlocal.gguf import GGML_TYPES, GGUFHeader, TensorInfo
+from fwlocal.offload.attention import head_sizes, heads_kv, heads_of, memories, n_unused
 
 KV_BITS = {name: bytes_ * 8 / block for name, block, bytes_ in GGML_TYPES.values()}
 _ALIGNMENT = 128  # of tensors in a buffer: CUDA's; others have less
 _LAYER = re.compile(r"blk\.(\d+)\.")
-_INPUT = re.compile(r"(token_embd|token_types|position_embd|per_layer_token_embd|altup_)")
+# What is looked up; other tensors without a layer are the first layer's, or the output's.
+_INPUT = re.compile(r"(token_embd|token_types|position_embd|per_layer_token_embd)\.")
+_FIRST = re.compile(r"(token_embd_norm|per_layer_model_proj|per_layer_proj_norm|rope_)")
 _EXPERTS = re.compile(r"_exps\.")
 
 
@@ -121,69 +124,38 @@ def footprint(header: GGUFHeader) -> Footprint:
     for tensor in header.tensors:
         found = _LAYER.match(tensor.name)
         if found is None:
-            (inputs if _INPUT.match(tensor.name) else outputs).append(tensor)
-        elif int(found[1]) < n_layer:
+            if _FIRST.match(tensor.name) and n_layer:
+                weights[0] += _padded(tensor)
+            else:
+                (inputs if _INPUT.match(tensor.name) else outputs).append(tensor)
+        elif int(found[1]) < n_layer - n_unused(header, n_layer):
             weights[int(found[1])] += _padded(tensor)
             experts[int(found[1])] += _padded(tensor) if _EXPERTS.search(tensor.name) else 0
     is_tied = not any(tensor.name == "output.weight" for tensor in header.tensors)
     embeddings = [tensor for tensor in inputs if tensor.name == "token_embd.weight"]
-    caches, sizes = _caches(header, n_layer), _head_sizes(header, n_layer)
-    states = _states(header, caches)
+    sizes = head_sizes(header, n_layer)
     return Footprint(
         name=header.path.name,
-        layers=tuple(Layer(weights[i], caches[i], states[i], experts[i]) for i in range(n_layer)),
+        layers=tuple(
+            Layer(weight, memory.kv_elements, memory.state_bytes, expert)
+            for weight, memory, expert in zip(
+                weights, memories(header, n_layer), experts, strict=True
+            )
+        ),
         input_bytes=_sum(inputs),
         output_bytes=_sum(outputs) + (_sum(embeddings) if is_tied else 0),
         is_tied=is_tied,
         n_params=sum(_elements(tensor) for tensor in header.tensors),
         n_embd=header.number("{arch}.embedding_length") or 0,
-        n_embd_k=sizes[0] * max(_heads_kv(header, n_layer), default=0),
+        n_embd_k=sizes[0] * max(heads_kv(header, n_layer), default=0),
         head_sizes=sizes,
         n_ff=_widest(header, n_layer),
-        n_head=max(header.numbers("{arch}.attention.head_count", n_layer) or (1,), default=1),
+        n_head=max(heads_of(header, n_layer), default=1),
         n_vocab=embeddings[0].shape[-1] if embeddings else 0,
         n_ctx_train=header.number("{arch}.context_length") or 0,
         n_expert=header.number("{arch}.expert_count") or 0,
         n_expert_used=header.number("{arch}.expert_used_count") or 0,
     )
-
-
-def _heads(header: GGUFHeader, n_layer: int) -> tuple[int, ...]:
-    return header.numbers("{arch}.attention.head_count", n_layer) or (1,) * n_layer
-
-
-def _heads_kv(header: GGUFHeader, n_layer: int) -> tuple[int, ...]:
-    own = header.numbers("{arch}.attention.head_count_kv", n_layer)
-    return own or _heads(header, n_layer)
-
-
-def _head_sizes(header: GGUFHeader, n_layer: int) -> tuple[int, int]:
-    """Of keys and of values."""
-    shared = (header.number("{arch}.embedding_length") or 0) // max(1, *_heads(header, n_layer), 1)
-    key = header.number("{arch}.attention.key_length") or shared
-    value = header.number("{arch}.attention.value_length") or shared
-    if header.number("{arch}.attention.key_length_mla"):
-        value = 0  # multi-head latent attention keeps one latent for both
-    return key, value
-
-
-def _caches(header: GGUFHeader, n_layer: int) -> list[int]:
-    """Elements of keys and values for each token, of each layer."""
-    n_shared = min(header.number("{arch}.attention.shared_kv_layers") or 0, n_layer)
-    size = sum(_head_sizes(header, n_layer))
-    own = [heads * size for heads in _heads_kv(header, n_layer)[: n_layer - n_shared]]
-    return own + [0] * n_shared
-
-
-def _states(header: GGUFHeader, caches: Sequence[int]) -> list[int]:
-    """Bytes of the state of each recurrent layer: one without heads in a model that has states
-    (``llama_hparams::n_embd_r`` and ``n_embd_s``, float32)."""
-    inner = header.number("{arch}.ssm.inner_size") or 0
-    kernel = header.number("{arch}.ssm.conv_kernel") or 0
-    state = header.number("{arch}.ssm.state_size") or 0
-    group = header.number("{arch}.ssm.group_count") or 0
-    convolved = max(kernel - 1, 0) * (inner + 2 * group * state)
-    return [0 if cache else 4 * (convolved + state * inner) for cache in caches]
 
 
 def _widest(header: GGUFHeader, n_layer: int) -> int:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fwlocal.forecast.cards import DATA_SHEETS, GB, TYPICAL, of_name, of_size
+from fwlocal.forecast.cards import DATA_SHEETS, GB, MACS, TYPICAL, of_name, of_size, of_unified
 from fwlocal.sizes import GIB
 
 
@@ -55,11 +55,23 @@ def test_a_size_stands_for_a_common_card(gib: float, card: str) -> None:
     assert speed.known_by.startswith("taken for a")
 
 
+@pytest.mark.parametrize(
+    ("gib", "gb_per_s", "chip"),
+    [(8, 68, "an M1"), (16, 100, "an M2"), (64, 273, "an M4 Pro"), (999, 819, "an M3 Ultra")],
+)
+def test_a_memory_stands_for_a_mac(gib: int, gb_per_s: int, chip: str) -> None:
+    speed = of_unified(gib * GIB)
+    assert speed.bytes_per_s == gb_per_s * GB
+    assert speed.known_by == f"assumed: {chip}, by Apple's data sheet"
+
+
 @given(st.integers(1, 2**50))
 def test_every_size_has_a_speed(size_bytes: int) -> None:
-    assert 10 * GB < of_size(size_bytes).bytes_per_s < 10_000 * GB
+    for speed in (of_size(size_bytes), of_unified(size_bytes)):
+        assert 10 * GB < speed.bytes_per_s < 10_000 * GB
 
 
-def test_the_common_cards_are_in_the_table() -> None:
-    assert all(card in DATA_SHEETS for _, card in TYPICAL)
-    assert list(TYPICAL) == sorted(TYPICAL)
+@pytest.mark.parametrize("table", [TYPICAL, MACS])
+def test_the_common_cards_are_in_the_table(table: tuple[tuple[int, str], ...]) -> None:
+    assert all(card in DATA_SHEETS for _, card in table)
+    assert list(table) == sorted(table)

@@ -16,10 +16,14 @@ from fwlocal.forecast.estimate import (
     CONVERTED,
     EFFICIENCY,
     HOST,
+    ON_DISK,
+    PUBLISHED,
     Candidate,
+    Choice,
     Forecast,
     best,
     bytes_read,
+    choose,
     forecast,
     tokens_per_s,
 )
@@ -50,9 +54,11 @@ def a_machine(*gpu_gib: float, ram_gib: int = 64) -> Machine:
     return Machine(ram, imagined_gpus([int(size * GIB) for size in gpu_gib]))
 
 
-def forecast_of(shape: LlamaShape, level: str, machine: Machine, **asked: object) -> Forecast:
-    request = replace(Request(n_ctx=4096), **asked)  # type: ignore[arg-type]
-    return forecast(Candidate(level, header(shape, level), CONVERTED), machine, request, SPEEDS)
+def forecast_of(
+    shape: LlamaShape, level: str, machine: Machine, origin: str = CONVERTED, *, needy: bool = False
+) -> Forecast:
+    candidate = Candidate(level, header(shape, level), origin, needy)
+    return forecast(candidate, machine, Request(n_ctx=4096), SPEEDS)
 
 
 def test_what_fits_whole_is_bound_by_the_cards_bandwidth() -> None:
@@ -113,6 +119,31 @@ def test_what_does_not_fit_says_what_would() -> None:
     assert found.tokens_per_s is None
     assert "would fit" in found.refusal
     assert "\n" not in found.refusal
+    assert found.refusal.startswith("Q8_0.gguf")
+
+
+def test_what_is_not_here_is_called_as_the_user_calls_it() -> None:
+    for origin, called in (
+        (ON_DISK, "F16.gguf"),
+        (PUBLISHED, "whale:F16"),
+        (CONVERTED, "whale:F16"),
+    ):
+        candidate = Candidate("F16", header(SEVENTY, "F16"), origin).of_model("whale")
+        assert candidate.called == called
+        refused = forecast(candidate, a_machine(ram_gib=4), Request(n_ctx=4096), SPEEDS)
+        assert refused.refusal.startswith(called)
+    nameless = replace(candidate, level="-", origin=PUBLISHED).of_model("owner/whale")
+    assert nameless.called == "owner/whale"
+
+
+def test_a_device_of_unknown_speed_leaves_no_estimate_to_what_is_on_it() -> None:
+    candidate = Candidate("Q4_K_M", header(SEVEN, "Q4_K_M"), CONVERTED)
+    known = {HOST: SPEEDS[HOST]}
+    asked = [Request(n_ctx=512, n_gpu_layers=count) for count in (0, 1)]
+    alone, split = (forecast(candidate, a_machine(24), request, known) for request in asked)
+    assert alone.tokens_per_s is not None
+    assert split.plan is not None
+    assert split.tokens_per_s is None
 
 
 def test_nothing_read_is_no_speed() -> None:
@@ -136,6 +167,29 @@ def test_the_best_is_the_largest_that_is_whole() -> None:
     assert best(split[1:]) is split[1]  # the most layers on the GPU
     needy = replace(found[2], candidate=replace(found[2].candidate, needs_imatrix=True))
     assert best([*found[:2], needy]) is found[1]
+    assert best([*found[:2], needy], needs_imatrix=True) is needy
+
+
+def test_what_can_be_had_is_taken_and_what_would_be_better_is_named() -> None:
+    machine = a_machine(24)
+    here = forecast_of(SEVENTY, "Q2_K", machine, PUBLISHED)
+    larger = forecast_of(SEVENTY, "Q4_K_M", machine)
+    needy = forecast_of(SEVENTY, "IQ2_XXS", machine, needy=True)
+    assert not here.is_whole
+    assert needy.is_whole
+    assert choose([here, larger]) == Choice(here, None)
+    assert choose([needy, here, larger]) == Choice(here, needy)
+    assert choose([needy, larger]) == Choice(larger, needy)
+    assert choose([needy]) == Choice(None, needy)
+    assert choose([]) == Choice(None, None)
+    both = a_machine(64)
+    here, larger, needy = (
+        forecast_of(SEVENTY, "Q2_K", both, ON_DISK),
+        forecast_of(SEVENTY, "Q4_K_M", both),
+        forecast_of(SEVENTY, "IQ2_XXS", both, needy=True),
+    )
+    assert choose([needy, here, larger]) == Choice(here, larger)
+    assert choose([needy, here]) == Choice(here, None)
 
 
 @settings(max_examples=40, deadline=None)

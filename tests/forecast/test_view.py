@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from fwlocal.forecast.cards import GB
+from fwlocal.forecast.data import as_data
 from fwlocal.forecast.estimate import Candidate, forecast
-from fwlocal.forecast.view import View, as_data, show
+from fwlocal.forecast.view import View, show
 from fwlocal.forecast.what_if import ASSUMED_RAM, imagined_gpus, setup
+from fwlocal.forecast.wording import FORMULA, verdict
 from fwlocal.hardware import Memory
 from fwlocal.offload import Request
 from fwlocal.sizes import GIB
@@ -50,21 +54,50 @@ def test_every_level_is_a_row_and_the_best_is_named() -> None:
     assert "of 81 layers" in lines[1]
     assert lines[3].split()[1:4] == ["128.5", "GiB", "convert"]
     assert " no " in lines[3]
-    assert "no level fits whole on GPUs; Q2_K comes nearest" in " ".join(lines)
-    assert "Q4_K_M is the largest level that fits whole" in " ".join(
-        shown(a_view("Q2_K", "Q4_K_M", "F16", gpu_gib=48))
-    )
-    assert "Q4_K_M is the largest level that fits, on the CPU" in " ".join(
-        shown(a_view("Q2_K", "Q4_K_M", "F16", gpu_gib=0))
-    )
+    for gpu_gib, says in (
+        (24, r"\* once converted, Q2_K fits best: \d\d of 81 layers, about "),
+        (48, r"\* once converted, Q4_K_M fits best: whole, about "),
+        (0, r"\* once converted, Q4_K_M fits best: on the CPU, about "),
+    ):
+        lines = shown(a_view("Q2_K", "Q4_K_M", "F16", gpu_gib=gpu_gib))
+        (said,) = (line for line in lines if line.startswith("*"))
+        assert re.match(says, said)
+        marked = [line.split()[0] for line in lines if line.endswith("  *")]
+        assert marked == [said.split()[3]]
     assert "no level fits" in shown(a_view("F16", "F32"))
+
+
+def test_the_level_to_take_is_bold_and_marked_without_colours_too() -> None:
+    view = a_view("Q2_K", "Q4_K_M", "F16", gpu_gib=48)
+    screen = io.StringIO()
+    show(view, Console(file=screen, width=100, force_terminal=True, color_system="standard"))
+    rows = {level: line for line in screen.getvalue().splitlines()
+            for level in ("Q2_K", "Q4_K_M") if level in line and "GiB" in line}  # fmt: skip
+    assert re.search(r"\x1b\[1m[^\x1b]*whole", rows["Q4_K_M"])
+    assert not re.search(r"\x1b\[1m[^\x1b]*whole", rows["Q2_K"])
+    in_a_pipe = shown(view, is_terminal=False)
+    assert [line.split()[0] for line in in_a_pipe if line.endswith("  *")] == ["Q4_K_M"]
+
+
+def test_a_better_level_that_must_be_made_is_named_with_the_way_to_it() -> None:
+    there = a_view("Q2_K").forecasts[0]
+    had = replace(there, candidate=replace(there.candidate, origin="ready-made"))
+    (needy,) = a_view("IQ2_XXS", imatrix=True).forecasts
+    said = verdict([needy, had])
+    assert re.fullmatch(
+        r"\* ready-made, Q2_K fits best: \d\d of 81 layers, about \d\d tok/s; "
+        r"once converted with --imatrix, IQ2_XXS: whole, about \d\d tok/s",
+        said,
+    )
+    assert verdict([needy]).startswith("* once converted with --imatrix, IQ2_XXS fits best: whole")
 
 
 def test_the_estimate_and_what_it_rests_on_are_said() -> None:
     text = "\n".join(shown(a_view("Q2_K", "Q4_K_M"), 200))
     assert "GPU0: 24.0 GiB, 1008 GB/s (taken for an RTX 4090)" in text
     assert "RAM: 64.0 GiB free, 60 GB/s (assumed: two channels of DDR5)" in text
-    assert "tok/s is an estimate: 0.5 / sum of (bytes read for a token / bandwidth)" in text
+    assert FORMULA in text.splitlines()
+    assert len(FORMULA) < 80
     assert "imatrix" not in text
     assert "imatrix: to be converted" in "\n".join(shown(a_view("Q2_K", imatrix=True), 200))
 
@@ -87,7 +120,7 @@ def test_the_chosen_level_follows_the_table() -> None:
     assert text.index("LEVEL") < text.index("whale:Q4_K_M") < text.index("DEVICE")
     refused = a_view("Q2_K", "F16", chosen="F16")
     assert "whale" not in "\n".join(shown(refused, 200)).split("would fit")[0]
-    assert "F16.gguf needs" in "\n".join(shown(refused, 200))
+    assert any(line.startswith("F16.gguf") for line in shown(refused, 200))
 
 
 @pytest.mark.parametrize("width", [30, 40, 60, 80, 120])
@@ -103,7 +136,7 @@ def test_it_fits_every_terminal(width: int) -> None:
 
 def test_in_a_pipe_every_sentence_is_a_line() -> None:
     lines = shown(a_view("Q4_K_M", chosen="Q4_K_M"), 20, is_terminal=False)
-    assert any(line.startswith("tok/s is an estimate") and line.endswith("full") for line in lines)
+    assert any(line.startswith("tok/s: an estimate") and line.endswith("full)") for line in lines)
     assert "WEIGHTS" in lines[1]
     assert not any("\x1b" in line for line in lines)
 
@@ -120,8 +153,10 @@ def test_for_programs() -> None:
     assert first["tokens_per_s"] > second["tokens_per_s"] > 1
     assert second["n_gpu_layers"] == gpu["n_layers"]
     assert second["reason"]
+    assert [level["fits_whole"] for level in data["levels"]] == [False] * 3
+    assert data["best"] == "Q2_K"
     assert third["fits"] == "no"
     assert third["tokens_per_s"] is None
     assert "would fit" in third["refusal"]
-    assert data["machine"]["gpus"][0]["bandwidth"] == 1008 * GB
+    assert data["machine"]["gpus"][0]["bandwidth_bytes_per_s"] == 1008 * GB
     assert data["machine"]["ram"]["total_bytes"] == 64 * GIB

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fwlocal.children import Parent
 from fwlocal.engine import Engine, EngineLike
-from fwlocal.interrupts import Interrupt
 from fwlocal.library import Library
 from fwlocal.llama import bindings
 from fwlocal.loader import EngineOptions, load, open_file
@@ -34,7 +34,7 @@ class Job:
 
 
 def loading(
-    job: Job, on_progress: Callable[[float], None], interrupt: Interrupt
+    job: Job, on_progress: Callable[[float], None], parent: Parent
 ) -> tuple[EngineLike, object]:
     def slowly(fraction: float) -> None:
         on_progress(fraction)
@@ -44,7 +44,7 @@ def loading(
 
     library = Library(load_registry(), Store(job.path.parent / "models"))
     file, header = open_file(str(job.path), library)
-    loaded = load(file, header, job.options, on_progress=slowly, interrupt=interrupt)
+    loaded = load(file, header, job.options, on_progress=slowly, interrupt=parent.interrupt)
     if job.abort_after is not None:
         _abort_after(loaded.engine, job.abort_after)
     return loaded.engine, {"pid": os.getpid()}

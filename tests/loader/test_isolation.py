@@ -313,8 +313,7 @@ def test_a_lost_worker_is_told_with_the_way_back(job: Job) -> None:
             said += "".join(generation)
 
         assert str(caught.value) == (
-            "a worker was lost in mid-answer (Remote RPC server crashed or returned malformed "
-            "response); start it again, then run the command again"
+            "a worker was lost in mid-answer; start it again, then run the command again"
         )
         assert caught.value.exit_code == 4
         whole = finished(engine.chat(HELLO, sampling=GREEDY, max_tokens=20)).text
@@ -348,5 +347,5 @@ def test_a_worker_lost_while_loading_is_told(job: Job) -> None:
     def start() -> object:
         return replace(job, abort_load=True)
 
-    with pytest.raises(WorkerLost, match=r"a worker was lost while loading .*; start it again"):
+    with pytest.raises(WorkerLost, match="a worker was lost while loading; start it again"):
         IsolatedEngine(start, module=ENGINE_CHILD)

@@ -127,7 +127,7 @@ def test_a_model_that_does_not_fit_the_memory(tmp_path: Path, library: Library) 
     shape = tiny_llama.Shape(max_position_embeddings=2**30)
     path = tiny_llama.write_gguf(tmp_path / "endless.gguf", shape)
 
-    with pytest.raises(DoesNotFit, match=r"endless\.gguf needs .* GiB are free"):
+    with pytest.raises(DoesNotFit, match=r"endless\.gguf needs .* GiB of RAM are free"):
         open_model(str(path), EngineOptions(n_ctx=2**30, prompt_format="chatml"), library=library)
 
 

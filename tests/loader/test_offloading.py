@@ -142,7 +142,7 @@ def test_the_same_text_wherever_the_layers_are(
 def test_a_device_that_refuses_gets_fewer_layers(model: Path, library: Library) -> None:
     said: list[str] = []
     file, header = open_file(str(model), library)
-    with LoopbackWorker(memory_limit_bytes=130 * MIB) as worker:
+    with LoopbackWorker(memory_limit_bytes=127 * MIB) as worker:
         options = EngineOptions(
             workers=(worker.address,),
             prompt_format="freewilly2",
@@ -165,6 +165,7 @@ def test_the_audit_is_kept(
 ) -> None:
     from fwlocal.audit import read_all
 
+    home.mkdir()
     greedy_text(model, library, workers=workers[:1])
 
     (audit,) = read_all(home)

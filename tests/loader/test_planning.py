@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fwlocal import hardware
-from fwlocal.errors import DoesNotFit, NetworkError
+from fwlocal.errors import DoesNotFit, Interrupted, NetworkError
 from fwlocal.gguf import GGUFHeader
 from fwlocal.hardware import Device, Machine
+from fwlocal.interrupts import Interrupt
 from fwlocal.loader.planning import (
     Settled,
     Site,
@@ -95,6 +98,25 @@ def test_a_worker_that_is_missing_is_named() -> None:
     with pytest.raises(NetworkError, match=r"127\.0\.0\.1:1: no one listens") as caught:
         look_around(["127.0.0.1:1"])
     assert caught.value.exit_code == 4
+
+
+def test_a_worker_that_is_busy_is_not_waited_for(tiny_gguf: Path, header: GGUFHeader) -> None:
+    plan = settle(tiny_gguf, header, look_around(), TINY).plan
+    with socket.create_server(("127.0.0.1", 0)) as server, Trials() as trials:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(NetworkError, match=f"worker {address} takes the connection but"):
+            trials.dry_buffers(Trial(tiny_gguf, plan, [address], 1, dry=True))
+
+
+def test_ctrl_c_is_heard_while_a_trial_runs(tiny_gguf: Path, header: GGUFHeader) -> None:
+    plan, interrupt = settle(tiny_gguf, header, look_around(), TINY).plan, Interrupt()
+    with socket.create_server(("127.0.0.1", 0)) as server, Trials(interrupt) as trials:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        soon = threading.Timer(0.5, interrupt.set)
+        soon.start()
+        with pytest.raises(Interrupted):
+            trials.dry_buffers(Trial(tiny_gguf, plan, [address], 1, dry=True))
+        soon.join()
 
 
 def test_an_abort_in_a_trial_is_survived(tiny_gguf: Path, header: GGUFHeader) -> None:

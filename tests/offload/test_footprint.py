@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fwlocal.gguf import GGUFHeader, TensorInfo, Value
+from fwlocal.gguf import GGUFArray, GGUFHeader, TensorInfo, Value
 from fwlocal.offload import footprint
 from tests.offload.models import MIB, model
 
@@ -93,19 +93,91 @@ def test_kv_elements_of_each_kind_of_attention(keys: dict[str, Value], elements:
     assert found.layers[0].kv_elements == elements
 
 
-def test_recurrent_layers_keep_a_state_that_does_not_grow() -> None:
-    keys: dict[str, Value] = {
-        "block_count": 1,
-        "embedding_length": 64,
-        "attention.head_count": 8,
-        "attention.head_count_kv": 0,
-        "ssm.inner_size": 128,
-        "ssm.conv_kernel": 4,
-        "ssm.state_size": 16,
-    }
-    found = footprint(header(keys))
+def attention(n_layer: int, **keys: Value) -> dict[str, Value]:
+    heads: dict[str, Value] = {"attention.head_count": 8, "attention.head_count_kv": 2}
+    return {"block_count": n_layer, "embedding_length": 64, **heads, **keys}
 
-    assert found.kv_bytes(4096, "f16") == found.kv_bytes(256, "f16") == 4 * (3 * 128 + 16 * 128)
+
+SSM: dict[str, Value] = {"ssm.inner_size": 128, "ssm.conv_kernel": 4, "ssm.state_size": 16}
+SSM_BYTES = 4 * (3 * 128 + 16 * 128)
+
+
+def kept(keys: dict[str, Value], architecture: str = "test") -> list[tuple[int, int]]:
+    """Elements for each token and bytes of the state, of each layer."""
+    own = {f"{architecture}.{key}": value for key, value in keys.items()}
+    metadata = {"general.architecture": architecture, **own}
+    found = footprint(GGUFHeader(Path("m.gguf"), 3, metadata, (), 0, 0))
+    return [(layer.kv_elements, layer.state_bytes) for layer in found.layers]
+
+
+def test_recurrent_layers_keep_a_state_that_does_not_grow() -> None:
+    found = footprint(header({**attention(1), **SSM, "attention.head_count_kv": 0}))
+
+    assert found.kv_bytes(4096, "f16") == found.kv_bytes(256, "f16") == SSM_BYTES
+
+
+def test_hybrid_models_have_attention_in_some_layers() -> None:
+    flags = GGUFArray("bool", 3, b"\1\0\1")
+    told = kept({**attention(3), **SSM, "attention.recurrent_layers": flags})
+    every_fourth = kept({**attention(4), **SSM}, "qwen3next")
+
+    assert told == [(0, SSM_BYTES), (32, 0), (0, SSM_BYTES)]
+    assert every_fourth == [(0, SSM_BYTES)] * 3 + [(32, 0)]
+    assert kept({**attention(1), **SSM}, "falcon-h1") == [(32, SSM_BYTES)]
+
+
+def test_windows_may_have_heads_of_their_own_size() -> None:
+    pattern = GGUFArray("bool", 2, b"\1\0")
+    swa: dict[str, Value] = {"attention.key_length_swa": 4, "attention.value_length_swa": 4}
+
+    assert kept({**attention(2), **swa, "attention.sliding_window_pattern": pattern}) == [
+        (16, 0),
+        (32, 0),
+    ]
+
+
+def test_layers_that_predict_further_tokens_are_counted_but_not_loaded() -> None:
+    found = footprint(
+        header(
+            attention(2, nextn_predict_layers=1),
+            ("blk.0.attn_q.weight", (64, 64)),
+            ("blk.1.attn_q.weight", (64, 64)),
+        )
+    )
+
+    assert [(layer.weights_bytes, layer.kv_elements) for layer in found.layers] == [
+        (2 * 64 * 64, 32),
+        (0, 0),
+    ]
+    assert found.n_layers == 3
+
+
+@pytest.mark.parametrize(
+    ("keys", "state_bytes"),
+    [
+        ({"wkv.head_size": 8}, 4 * 64 * (8 + 2)),
+        ({"shortconv.l_cache": 3}, 4 * 64 * 2),
+        ({"kda.head_dim": 8}, 4 * (3 * 3 * 64 + 8 * 64)),
+    ],
+)
+def test_states_of_other_kinds(keys: dict[str, Value], state_bytes: int) -> None:
+    assert kept({**attention(1), "attention.head_count_kv": 0, **keys}) == [(0, state_bytes)]
+
+
+def test_where_tensors_without_a_layer_go() -> None:
+    found = footprint(
+        header(
+            {"block_count": 1},
+            ("token_embd.weight", (64, 10)),
+            ("token_embd_norm.weight", (64, 1)),
+            ("rope_freqs.weight", (64, 1)),
+            ("altup_proj.weight", (64, 20)),
+        )
+    )
+
+    assert found.input_bytes == 2 * 64 * 10
+    assert found.layers[0].weights_bytes == 2 * 128
+    assert found.output_bytes - found.input_bytes == 2 * 64 * 20
 
 
 def test_keys_that_are_missing_count_as_nothing() -> None:

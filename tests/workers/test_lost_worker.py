@@ -78,8 +78,7 @@ def test_a_chat_survives_the_loss_of_a_worker(tmp_path: Path, home: Path, victim
             conversation = session.chat_with(loaded)
 
     assert session.notes[0] == (
-        "a worker was lost in mid-answer (Remote RPC server crashed or returned malformed "
-        "response); start it again, then /retry"
+        f"worker {lost.address} was lost in mid-answer; start it again, then /retry"
     )
     assert lost.address in session.notes[1]
     assert len(session.notes) == 2
@@ -91,3 +90,23 @@ def test_a_chat_survives_the_loss_of_a_worker(tmp_path: Path, home: Path, victim
         ("user", "and now?"),
         ("assistant", SAID),
     ]
+
+
+def test_a_worker_that_was_restarted_between_two_answers_is_found_again(
+    tmp_path: Path, home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with LoopbackWorker() as first, LoopbackWorker() as second:
+        loaded = load_on((first, second), tmp_path)
+
+        def restart() -> None:
+            first.kill()
+            first.restart()
+
+        session = Session("hello", restart, "and now?")
+        with loaded.engine as engine:
+            engine.sampling = SAMPLING
+            conversation = session.chat_with(loaded)
+
+    assert session.notes == []
+    assert [turn.content for turn in conversation.turns] == ["hello", SAID, "and now?", SAID]
+    assert "loading again" in caplog.text

@@ -16,25 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from fwlocal.cli.worker import (
-    WARNING,
-    clients_commands,
-    device_line,
-    free_port,
-    listening_ip,
-    network_warning,
-)
+from fwlocal.cli.worker import device_line, free_port
 from fwlocal.errors import FwlocalError, NetworkError, UsageError
 from fwlocal.hardware import Device, Memory
 from fwlocal.llama.rpc import choose, rebuild_command
-from fwlocal.workers import (
-    RPC_VERSION,
-    Address,
-    parse_address,
-    probe,
-    reach,
-    worker_devices,
-)
+from fwlocal.workers import RPC_VERSION, Address, parse_address, probe, worker_devices
 from tests import tiny_llama
 from tests.conftest import Run
 from tests.workers.loopback import LoopbackWorker
@@ -106,16 +92,14 @@ def test_what_it_lends_is_told_on_stderr(worker: LoopbackWorker) -> None:
     assert all(line.endswith((" is connected", " it is gone")) for line in said[2:])
 
 
-def test_a_client_that_stays_is_told_and_a_probe_is_not() -> None:
+def test_a_client_that_stays_is_told() -> None:
     with LoopbackWorker() as worker:
-        assert probe(parse_address(worker.address))
         with socket.create_connection(("127.0.0.1", worker.port)):
-            connected = wait_for("a client is connected", worker)
-        wait_for("it is gone", worker)
-    assert [re.sub(r"\d\d:\d\d:\d\d", "TIME", line) for line in connected.splitlines()[1:]] == [
-        f"fwlocal: serving on {worker.address}; Ctrl-C stops",
-        "fwlocal: TIME a client is connected",
-    ]
+            said = wait_for("a client is connected\n", worker)
+        assert re.search(r"\nfwlocal: \d\d:\d\d:\d\d a client is connected\n$", said)
+        said = wait_for("it is gone\n", worker)
+        assert re.search(r"\nfwlocal: \d\d:\d\d:\d\d it is gone\n$", said)
+        assert "Accepted client connection" not in said  # which llama.cpp prints
 
 
 def wait_for(text: str, worker: LoopbackWorker) -> str:
@@ -198,51 +182,6 @@ def test_a_server_that_gives_up_is_an_error() -> None:
         assert f"fwlocal: llama.cpp stopped serving on {worker.address}; its" in worker.log
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.8.7", "localhost", " LOCALHOST "])
-def test_loopback_needs_no_permission(host: str) -> None:
-    ip = listening_ip(host, is_network_allowed=False)
-    assert ip.startswith("127.")
-    assert not network_warning(Address(ip))
-    assert not clients_commands(Address(ip))
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "10.0.0.2", "8.8.8.8", "255.255.255.255"])
-def test_other_addresses_need_permission(host: str) -> None:
-    with pytest.raises(UsageError, match="an SSH tunnel, or say --allow-network"):
-        listening_ip(host, is_network_allowed=False)
-    assert listening_ip(host, is_network_allowed=True) == host
-    assert network_warning(Address(host))[0] == WARNING
-
-
-def test_another_machine_is_told_what_to_type_and_a_safer_way() -> None:
-    address = Address("10.0.0.2", 50071)
-    assert clients_commands(address) == (
-        "on the other machine: `fwlocal run --workers 10.0.0.2:50071`",
-    )
-    assert network_warning(address)[1] == (
-        "safer: leave --host and --allow-network out, and on the other machine "
-        "`ssh -N -L 50071:127.0.0.1:50071 10.0.0.2`, then --workers 127.0.0.1:50071"
-    )
-
-
-def test_all_addresses_of_this_machine_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    everywhere = Address("0.0.0.0", 50071)
-    monkeypatch.setattr(reach, "own_addresses", lambda: ("192.168.0.7", "10.8.0.2"))
-    assert clients_commands(everywhere) == (
-        "on the other machine: `fwlocal run --workers 192.168.0.7:50071`",
-        "or: `fwlocal run --workers 10.8.0.2:50071`",
-    )
-    assert "`ssh -N -L 50071:127.0.0.1:50071 192.168.0.7`" in network_warning(everywhere)[1]
-    monkeypatch.setattr(reach, "own_addresses", lambda: ())
-    assert "--workers ADDRESS:50071`" in clients_commands(everywhere)[0]
-
-
-@pytest.mark.parametrize("host", ["", "::", "a b", "nosuchhost.invalid"])
-def test_what_is_no_address_to_listen_on(host: str) -> None:
-    with pytest.raises(UsageError, match="no IPv4 address"):
-        listening_ip(host, is_network_allowed=True)
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="all of 127/8 is there on Linux alone")
 def test_it_listens_where_it_is_told_to() -> None:
     with LoopbackWorker(options=["--host=127.0.0.2"]) as worker:
@@ -250,18 +189,6 @@ def test_it_listens_where_it_is_told_to() -> None:
         assert probe(parse_address(worker.address))
         assert free_port("127.0.0.1", worker.port) == worker.port  # and nowhere else
         assert "warning" not in worker.log
-
-
-def test_an_address_of_another_machine() -> None:
-    with pytest.raises(FwlocalError, match=r"192\.0\.2\.77:\d+ cannot be listened on"):
-        free_port("192.0.2.77", 50052)
-
-
-def test_port_0_is_a_free_one() -> None:
-    port = free_port("127.0.0.1", 0)
-    assert port > 0
-    with pytest.raises(NetworkError, match="no one listens"):
-        probe(Address("127.0.0.1", port))
 
 
 def test_devices_by_default_as_llama_cpp_chooses_them() -> None:
