@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FOLDER = ".audits"  # in the store
 OFF_PART, OFF_BYTES = 0.02, 64 << 20
+LOG_ROUNDING_BYTES = 1 << 18  # each of several buffers to hundredths of a MiB
 HOST = "CPU"
 _KINDS = ("weights", "kv", "compute")
 
@@ -41,9 +42,9 @@ class DeviceAudit:
 
     @property
     def is_off(self) -> bool:
-        """Whether the plan was wrong by more than 2 % or 64 MB."""
-        error = abs(self.error_bytes)
-        return error > min(OFF_BYTES, OFF_PART * max(sum(self.actual.values()), 1))
+        """Whether the plan was wrong by more than 2 % or 64 MB; and by more than the log rounds."""
+        least = min(OFF_BYTES, OFF_PART * sum(self.actual.values()))
+        return abs(self.error_bytes) > max(LOG_ROUNDING_BYTES, least)
 
 
 @dataclass(frozen=True)

@@ -71,18 +71,25 @@ def answer(loaded: LoadedModel, request: Request, output: Output) -> int:
             conversation = Conversation(system, [Message("user", request.text)])
             messages = conversation.messages
             generation = engine.chat(messages, sampling=sampling, max_tokens=limit)
-        result = write_answer(generation, output, loaded)
+        file, prompt_format, plan = loaded.file, loaded.prompt_format, loaded.plan
+        result = write_answer(generation, output, file, prompt_format, plan)
     if result.finish_reason == "length" and limit is None:
         output.stderr.write(f"fwlocal: {cut_notice(result)}\n")
     return interrupt.exit_code if result.finish_reason == "interrupt" else 0
 
 
-def write_answer(generation: Generation, output: Output, loaded: LoadedModel) -> Result:
+def write_answer(
+    generation: Generation,
+    output: Output,
+    file: ModelFile,
+    prompt_format: str | None,
+    plan: OffloadPlan,
+) -> Result:
     """Write an answer as it comes, or as one JSON object at its end."""
     if output.as_json:
         for _ in generation:
             pass
-        record = describe(generation.result, loaded.file, loaded.prompt_format, loaded.plan)
+        record = describe(generation.result, file, prompt_format, plan)
         output.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
     else:
         shown = inert if output.stdout.isatty() else str
@@ -91,7 +98,7 @@ def write_answer(generation: Generation, output: Output, loaded: LoadedModel) ->
             output.stdout.flush()
     output.stdout.flush()
     if output.stats:
-        output.stderr.write(f"{stats_line(generation.result)}; {summary(loaded.plan)}\n")
+        output.stderr.write(f"{stats_line(generation.result)}; {summary(plan)}\n")
     return generation.result
 
 

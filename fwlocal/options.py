@@ -171,7 +171,7 @@ engine_options = _stack(
         "--threads",
         type=click.IntRange(min=1),
         metavar="N",
-        help="[default: the physical cores]",
+        help="[default: the fast physical cores]",
     ),
     click.option("--flash-attn", type=click.Choice(FLASH_ATTENTION), default="auto"),
     click.option("--mmap/--no-mmap", default=True, help="Map the file, or read it in."),

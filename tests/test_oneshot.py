@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fwlocal.answer import FinishReason, Generation, Result, Timings
 from fwlocal.errors import FwlocalError, UsageError
+from fwlocal.offload import OffloadPlan, Share
 from fwlocal.oneshot import Output, ending_in_one_newline, read_prompt, write_answer
 from fwlocal.store import ModelFile
 
@@ -28,6 +29,10 @@ def generation(*pieces: str, finish_reason: FinishReason = "stop") -> Generation
         return Result("".join(pieces), (), finish_reason, 12, 3, 4, 42, timings)
 
     return Generation(steps())
+
+
+SHARES = (Share("CUDA0", 20, 10**9, 10**8, 10**7, 10**10, 10**10), Share("CPU", 0, 1, 0, 1, 2, 2))
+PLAN = OffloadPlan(SHARES, 20, 20, 4096, "f16", "auto", 512, 512, mmap=True, mlock=False)
 
 
 def output(
@@ -76,7 +81,7 @@ def test_an_argument_that_is_no_text() -> None:
 def test_the_answer_alone_goes_to_stdout() -> None:
     target, out, err = output()
 
-    write_answer(generation("Pa", "ris.\n", "\n"), target, FILE, "freewilly2")
+    write_answer(generation("Pa", "ris.\n", "\n"), target, FILE, "freewilly2", PLAN)
 
     assert out.getvalue() == "Paris.\n"
     assert err.getvalue() == ""
@@ -85,7 +90,7 @@ def test_the_answer_alone_goes_to_stdout() -> None:
 def test_stats_go_to_stderr() -> None:
     target, out, err = output(stats=True)
 
-    write_answer(generation("Paris."), target, FILE, "freewilly2")
+    write_answer(generation("Paris."), target, FILE, "freewilly2", PLAN)
 
     assert out.getvalue() == "Paris.\n"
     assert "12 tokens (4 reused) at 100.0 tok/s" in err.getvalue()
@@ -95,13 +100,15 @@ def test_stats_go_to_stderr() -> None:
 def test_json_is_one_object() -> None:
     target, out, _ = output(as_json=True)
 
-    write_answer(generation("Pa", "ris 🐋"), target, FILE, "freewilly2")
+    write_answer(generation("Pa", "ris 🐋"), target, FILE, "freewilly2", PLAN)
 
     assert json.loads(out.getvalue()) == {
         "text": "Paris 🐋",
         "finish_reason": "stop",
         "model": {"name": "tiny", "file": "tiny.gguf", "sha256": "ab"},
         "prompt_format": "freewilly2",
+        "layers": {"CUDA0": 20},
+        "kv_type": "f16",
         "seed": 42,
         "prompt_tokens": 12,
         "completion_tokens": 3,

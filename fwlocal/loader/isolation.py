@@ -13,7 +13,6 @@ import re
 import signal
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from functools import partial
 from typing import Any
 
 from fwlocal.answer import Generation, Result
@@ -111,25 +110,24 @@ class IsolatedEngine:
         stop: Sequence[str] = (),
     ) -> Generation:
         """The continuation of a prompt's token ids, as Engine.generate."""
-        begin = partial(
-            self._call,
-            "generate",
-            list(prompt),
-            sampling=sampling or self.sampling,
-            max_tokens=self.max_tokens if max_tokens is None else max_tokens,
-            stop=tuple(stop),
-        )
-        self._renewed(begin, begin)
+        options = {
+            "sampling": sampling or self.sampling,
+            "max_tokens": self.max_tokens if max_tokens is None else max_tokens,
+            "stop": tuple(stop),
+        }
+        begin = Call("generate", (list(prompt),), options)
+        self._be_ready()
+        self._renewed(lambda: self._ask(begin), lambda: self._ask(begin))
         self._running = Generation(self._pieces(begin))
         return self._running
 
-    def _pieces(self, begin: Callable[[], object]) -> Generator[str, None, Result]:
+    def _pieces(self, begin: Call) -> Generator[str, None, Result]:
         def first() -> Any:
             self._send(Stream(self.interrupt.signal))
             return self._receive(" in mid-answer")
 
         def again() -> Any:
-            begin()
+            self._ask(begin)
             return first()
 
         try:
@@ -154,11 +152,15 @@ class IsolatedEngine:
                 raise
             log.warning("%s loading again", lost.lost.rpartition("; ")[0] + ";")
         self._has_answered = False
+        self._launch()
         return again()
 
     def _call(self, method: str, *arguments: Any, **options: Any) -> Any:
         self._be_ready()
-        self._send(Call(method, arguments, options))
+        return self._ask(Call(method, arguments, options))
+
+    def _ask(self, call: Call) -> Any:
+        self._send(call)
         return self._receive().value
 
     def _be_ready(self) -> None:

@@ -33,8 +33,9 @@ def advice(planner: Planner, plan: OffloadPlan) -> Iterator[str]:
     fitting = largest_n_ctx(plan.n_ctx, lambda n_ctx: _holds_all(planner, n_ctx, plan.kv_type))
     if fitting < plan.n_ctx and _holds_all(planner, fitting, plan.kv_type):
         yield f"with --n-ctx {fitting} all {plan.n_layers} layers fit"
-    lacking = _lacking_bytes(planner, plan)
-    yield f"with {gib(lacking)} more on {planner.rooms[-1].device} all layers fit"
+    if not planner.is_unified(planner.rooms[-1].device):
+        lacking = _lacking_bytes(planner, plan)
+        yield f"with {gib(lacking)} more on {planner.rooms[-1].device} all layers fit"
     on_gpus = sum(room.size_bytes for room in planner.rooms)
     level = _level(planner, on_gpus, lambda one: _holds_all(one, plan.n_ctx, plan.kv_type))
     if level:
@@ -69,9 +70,13 @@ def _what_binds(planner: Planner, n_ctx: int) -> str:
     placement = filler.best(planner.rooms) if asked is None else NOWHERE
     if asked:
         placement = filler.exactly(min(asked, model.n_layers), planner.rooms) or NOWHERE
-    host = planner.planned(filler, placement).host
+    plan = planner.planned(filler, placement)
+    host = plan.host
     free = f"{gib(planner.machine.ram.available_bytes)} of RAM are free"
     beside = f"{placement.n_layers} of {model.n_layers} layers" if placement.n_layers else ""
+    shared = sum(gpu.total_bytes for gpu in plan.gpus if planner.is_unified(gpu.device))
+    if shared:
+        return f"{model.name} needs {gib(shared + host.total_bytes)} in all, and {free}"
     if beside:
         return (
             f"{model.name}: beside {beside} on {named(placement.devices)} the CPU would "
