@@ -89,8 +89,8 @@ def main() -> None:
     pipe = 'echo "The sea is blue and deep." | fwlocal run "Say this in other words" --stats'
     draw(screen("fwlocal chat", 24, questions), "fwlocal chat", folder / "chat.svg")
     draw(screen(pipe, 24), "fwlocal run", folder / "run.svg")
-    program = "fwlocal plan -m freewilly2:Q4_K_M --gpu-memory 24G,16G --ram 64G"
-    draw(screen(program, 19), "fwlocal plan", folder / "plan.svg")
+    program = "fwlocal plan freewilly2:Q4_K_M --gpu-memory 24G,16G --ram 64G"
+    draw(screen(program, 17), "fwlocal plan", folder / "plan.svg")
     draw(screen("fwlocal models", 14), "fwlocal models", folder / "models.svg")
     with tempfile.TemporaryDirectory() as temporary:
         os.chdir(temporary)

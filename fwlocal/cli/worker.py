@@ -79,12 +79,12 @@ def worker(
     from fwlocal.workers import Address
 
     ip = listening_ip(host, is_network_allowed=allow_network)
-    address = Address(ip, free_port(ip, port))
     from fwlocal import hardware, llama
     from fwlocal.llama import rpc
 
     rpc.require_rpc()
     devices = rpc.lendable(names)
+    address = Address(ip, free_port(ip, port))
     llama.exit_on_abort(_report_abort)
     kept = _opened_cache() if cache else None
     ram = hardware.memory()
