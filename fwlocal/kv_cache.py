@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from fwlocal import llama
-from fwlocal.errors import PromptTooLong
+from fwlocal.errors import DoesNotFit, PromptTooLong
 from fwlocal.offload import default_n_ctx
 
 
@@ -130,9 +131,20 @@ class KVCache:
         wanted = max(default_n_ctx(self.limit, n_wanted), 2 * self.n_ctx)
         n_ctx = min(wanted, self.limit)
         self._check_n_ctx(self.n_ctx, n_ctx)
-        tokens, state = self.tokens, self.context.state()
+        tokens, state, before = self.tokens, self.context.state(), self.n_ctx
         self.close()
-        self._open(n_ctx)
+        try:
+            self._open(n_ctx)
+        except DoesNotFit as refusal:
+            self._open(before)
+            self._take_over(tokens, state)
+            raise DoesNotFit(
+                f"there was no memory for a context of {n_ctx} tokens ({refusal}); start with "
+                f"--n-ctx {n_ctx}, so that it is planned for"
+            ) from refusal
+        self._take_over(tokens, state)
+
+    def _take_over(self, tokens: list[int], state: Any) -> None:
         if self.context.restore(state):
             self.tokens = tokens
         else:

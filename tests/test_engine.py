@@ -265,6 +265,29 @@ def test_growth_changes_no_answer(tiny_gguf: Path) -> None:
     assert texts[0] == texts[1]
 
 
+def test_a_context_that_is_refused_leaves_the_smaller_one(tiny_gguf: Path) -> None:
+    opened: list[int] = []
+
+    def refuse(context: llama.Context) -> None:
+        opened.append(context.n_ctx)
+        if context.n_ctx > 256:
+            context.close()
+            raise DoesNotFit("no room on CUDA0")
+
+    model = llama.Model(tiny_gguf, llama.LoadOptions())
+    options = llama.ContextOptions(n_ctx=256, n_threads=1)
+    cache = KVCache(model, options, lambda: False, on_open=refuse)
+    cache.limit = 512
+    with Engine(model, cache, render=FREEWILLY2.render) as engine:
+        list(engine.generate([5] * 200, max_tokens=1))
+        with pytest.raises(DoesNotFit, match=r"for a context of 512 tokens .*start with --n-ctx"):
+            engine.generate([5] * 300)
+        again = engine.generate([5] * 200, max_tokens=1)
+        list(again)
+        assert again.result.reused_tokens == 199
+    assert opened == [256, 512, 256]
+
+
 def test_an_answer_ends_where_the_memory_does(tiny_gguf: Path) -> None:
     def refuse(n_ctx_now: int, n_ctx: int) -> None:
         raise DoesNotFit(f"{n_ctx} tokens are too many")

@@ -110,8 +110,9 @@ def _audit_lines(report: Report) -> Iterator[str]:
     for audit in off:
         for device in filter(lambda found: found.is_off, audit.devices):
             yield (
-                f"{Path(audit.file).name} took {device.error_bytes / 2**20:+.0f} MiB on "
-                f"{device.device} against the plan ({audit.made})"
+                f"{Path(audit.file).name} took {abs(device.error_bytes) / 2**20:.0f} MiB "
+                f"{'more' if device.error_bytes > 0 else 'less'} on {device.device} than planned "
+                f"({audit.made})"
             )
     if not off:
         yield f"{len(report.audits)} as planned" if report.audits else "none yet"

@@ -42,6 +42,8 @@ def _import_bindings() -> Any:
 try:
     lib: Any = _import_bindings()
 except (ImportError, OSError, RuntimeError, AttributeError) as error:
+    if isinstance(error.__context__, FwlocalError):  # SIGTERM while the library was being read
+        raise error.__context__ from None
     raise FwlocalError(
         f"llama-cpp-python cannot be loaded ({error}); `fwlocal doctor` says how to install it"
     ) from error

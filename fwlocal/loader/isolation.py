@@ -17,7 +17,7 @@ from typing import Any
 
 from fwlocal.answer import Generation, Result
 from fwlocal.children import Child, ChildDied, ChildFailed
-from fwlocal.errors import FwlocalError, Interrupted, WorkerLost
+from fwlocal.errors import DoesNotFit, FwlocalError, Interrupted, WorkerLost
 from fwlocal.interrupts import Interrupt
 from fwlocal.loader.messages import Call, Load, Progress, Ready, Stream
 from fwlocal.prompts import Message
@@ -26,17 +26,23 @@ from fwlocal.sampling import SamplingParams
 log = logging.getLogger(__name__)
 
 ENGINE_PROCESS = "fwlocal.loader.engine_process"
-PATIENCE_S = 8.0  # a GPU finishes its batch first; a worker that hangs never does
+PATIENCE_S = 20.0  # a worker finishes its batch first, and one that hangs never does
+TOLD_AFTER_S = 3.0
 
 _POLL_S = 0.05  # how soon Ctrl-C is passed on
 _SOURCE_LINE = re.compile(r"^.*?:\d+: ")  # before the words of llama.cpp's failed checks
+
+
+def _final(refusal: DoesNotFit) -> object:
+    raise refusal
 
 
 class IsolatedEngine:
     """An engine in a child; loaded when this is made, and again after it was lost.
 
     ``start`` gives the job for each load; its errors, and those of the load, are raised by
-    whichever call needs the engine. ``who_is_lost`` names the worker that is not there any more.
+    whichever call needs the engine. ``who_is_lost`` names the worker that is not there any more;
+    ``on_refusal`` gives another job after a device refused.
     ``on_progress`` gets the fraction loaded. Raises Interrupted
     when ``interrupt`` is set while loading, and WorkerLost when the process ends. Any call ends an
     answer that is only half read.
@@ -51,13 +57,14 @@ class IsolatedEngine:
         verbose: bool = False,
         module: str = ENGINE_PROCESS,
         who_is_lost: Callable[[], str] = lambda: "a worker",
+        on_refusal: Callable[[DoesNotFit], object] = _final,
     ) -> None:
         self.interrupt = interrupt or Interrupt()
         self._start, self._on_progress = start, on_progress
         self._module, self._verbose = module, verbose
         self._child: Child | None = None
         self._running: Generation | None = None
-        self._who_is_lost = who_is_lost
+        self._who_is_lost, self._on_refusal = who_is_lost, on_refusal
         self._is_closed = self._is_due = False  # due: the last message's answer has not ended
         self._has_answered = False  # since it was loaded
         self._stopped_at: float | None = None
@@ -187,8 +194,15 @@ class IsolatedEngine:
                 self._receive()
 
     def _launch(self) -> Ready:
-        """Start a child and have it load."""
+        """Start a child and have it load; with less, as long as a device refuses."""
         job = self._start()
+        while True:
+            try:
+                return self._load(job)
+            except DoesNotFit as refusal:
+                job = self._on_refusal(refusal)
+
+    def _load(self, job: object) -> Ready:
         self._child = Child(self._module)
         reply = None
         try:
@@ -215,11 +229,15 @@ class IsolatedEngine:
 
     def _receive(self, doing: str = "") -> Any:
         """The next reply; a stop that is asked for here is passed on, once."""
-        reply = None
+        reply, is_told = None, False
         while reply is None:
             if self.interrupt.signal is not None:
                 self._stop(self.interrupt.signal)
-            if self._stopped_at is not None and time.monotonic() - self._stopped_at > PATIENCE_S:
+            waited_s = 0.0 if self._stopped_at is None else time.monotonic() - self._stopped_at
+            if waited_s > TOLD_AFTER_S and not is_told:
+                log.warning("waiting for %s to finish its batch", self._who_is_lost())
+                is_told = True
+            if waited_s > PATIENCE_S:
                 self._drop()
                 raise WorkerLost(
                     f"{self._who_is_lost()} did not stop within {PATIENCE_S:.0f} s, and was left; "

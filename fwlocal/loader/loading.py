@@ -69,17 +69,8 @@ def load(
     settled = settle(file.path, header, site, request, interrupt)
     for line in _unheeded(options, settled):
         notify(line)
-    open_engine = _isolated if options.workers else load_planned
-    while True:
-        try:
-            if is_risky(settled):
-                try_out(settled, interrupt)
-            job = Job(file, options, settled, verbose)
-            loaded = open_engine(job, header, on_progress, interrupt)
-            break
-        except DoesNotFit as refusal:
-            settled, line = with_less(settled, refusal, header, interrupt)
-            notify(line)
+    load_it = _load_isolated if options.workers else _load_here
+    loaded = load_it(Job(file, options, settled, verbose), header, notify, on_progress, interrupt)
     for remark in loaded.remarks:
         notify(remark)
     if file.level is not None:
@@ -87,22 +78,52 @@ def load(
     return loaded
 
 
-def _isolated(
-    job: Job, header: GGUFHeader, on_progress: Callable[[float], None], interrupt: Interrupt
+def _load_here(
+    job: Job,
+    header: GGUFHeader,
+    notify: Callable[[str], None],
+    on_progress: Callable[[float], None],
+    interrupt: Interrupt,
 ) -> LoadedModel:
-    """Load in a process of its own; after a loss, by a plan for what is there then, and without
-    telling how far it is: whoever listened is gone."""
-    jobs = [job]
+    """Load in this process; again with less where a GPU refuses."""
+    while True:
+        try:
+            if is_risky(job.settled):
+                try_out(job.settled, interrupt)
+            return load_planned(job, header, on_progress, interrupt)
+        except DoesNotFit as refusal:
+            settled, line = with_less(job.settled, refusal, header, interrupt)
+            notify(line)
+            job = replace(job, settled=settled)
+
+
+def _load_isolated(
+    job: Job,
+    header: GGUFHeader,
+    notify: Callable[[str], None],
+    on_progress: Callable[[float], None],
+    interrupt: Interrupt,
+) -> LoadedModel:
+    """Load in a process of its own; again with less where a GPU refuses, and after a loss by a plan
+    for what is there then, without telling how far it is: whoever listened is gone."""
     is_loaded = False
 
     def start() -> Job:
-        if jobs:
-            return jobs.pop()
-        site = look_around(job.options.workers, job.options.n_threads)
-        again = settle(job.file.path, header, site, job.settled.request, interrupt)
-        if again.plan.gpus != job.settled.plan.gpus:
-            log.warning("%s", summary(again.plan))
-        return replace(job, settled=again)
+        nonlocal job
+        if is_loaded:
+            site = look_around(job.options.workers, job.options.n_threads)
+            again = settle(job.file.path, header, site, job.settled.request, interrupt)
+            if again.plan.gpus != job.settled.plan.gpus:
+                log.warning("%s", summary(again.plan))
+            job = replace(job, settled=again)
+        return job
+
+    def start_with_less(refusal: DoesNotFit) -> Job:
+        nonlocal job
+        settled, line = with_less(job.settled, refusal, header, interrupt)
+        log.warning("%s", line) if is_loaded else notify(line)
+        job = replace(job, settled=settled)
+        return job
 
     def progress(fraction: float) -> None:
         if not is_loaded:
@@ -110,6 +131,7 @@ def _isolated(
 
     engine = IsolatedEngine(
         start,
+        on_refusal=start_with_less,
         on_progress=progress,
         interrupt=interrupt,
         verbose=job.verbose,
@@ -132,7 +154,10 @@ def _unheeded(options: EngineOptions, settled: Settled) -> Iterator[str]:
         yield "llama.cpp sees no GPU here, so --gpu-memory does nothing; see `fwlocal doctor`"
     used = {share.device for share in settled.plan.gpus}
     for device in settled.site.machine.gpus:
-        if device.backend == "RPC" and device.name not in used:
-            yield f"worker {device.description} gets no layers: {settled.plan.reason}"
+        if device.backend == "RPC" and device.name not in used and options.n_gpu_layers != 0:
+            yield (
+                f"worker {device.description} gets no layers: the others hold them, or too little "
+                "of its memory may be used (--gpu-memory, --gpu-margin)"
+            )
     for device in hardware.memoryless(llama.devices()):
         yield f"{device.name} tells no memory, so nothing is put on it"

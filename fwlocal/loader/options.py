@@ -45,6 +45,8 @@ class EngineOptions:
             value = getattr(self, name)
             if value is not None and value < bound:
                 raise UsageError(f"{name} is {value}; it must be at least {bound}")
+        if isinstance(self.workers, str):
+            raise UsageError("workers is a text; it must be a tuple of addresses, HOST:PORT each")
         if self.kv_type not in ("auto", "f16") and self.flash_attn == "off":
             raise UsageError(f"a KV cache in {self.kv_type} needs flash attention; leave it on")
         if self.raw and self.prompt_format is not None:

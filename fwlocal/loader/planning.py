@@ -21,6 +21,7 @@ from fwlocal.offload import (
     Footprint,
     OffloadPlan,
     Request,
+    Share,
     footprint,
     make_plan,
     resized,
@@ -68,6 +69,15 @@ class Settled:
         """What may be used of each GPU that has a share, by name."""
         return {share.device: share.free_bytes for share in self.plan.gpus}
 
+    def usable_bytes(self, share: Share) -> int:
+        """How much more of a GPU may be used than its ``share``; negative where that is too large
+        already. The CPU has no bound but what is free."""
+        own = next((gpu for gpu in self.plan.gpus if gpu.device == share.device), None)
+        if own is None:
+            return share.free_bytes
+        is_chosen = self.request.n_gpu_layers is None
+        return (own.budget_bytes if is_chosen else own.free_bytes) - share.total_bytes
+
     def at(self, n_ctx: int) -> OffloadPlan:
         """The same layers on the same devices with another context."""
         return resized(self.model, self.site.machine, self.plan, n_ctx, self.measured)
@@ -85,7 +95,10 @@ def look_around(workers: Sequence[str] = (), n_threads: int | None = None) -> Si
 
 def missing_worker(workers: Sequence[str]) -> str:
     """Which of the workers does not answer now, in words."""
-    for address in parse_addresses(",".join(workers)):
+    addresses = parse_addresses(",".join(workers)) if workers else ()
+    if len(addresses) == 1:
+        return f"worker {addresses[0]}"
+    for address in addresses:
         try:
             worker_devices((address,), timeout_s=MISSING_TIMEOUT_S)
         except FwlocalError:
@@ -178,27 +191,35 @@ def with_less(
     )
     again = settle(settled.path, header, site, request, interrupt)
     missing = share.total_bytes - max(0, fitting)
-    kv = "" if again.plan.kv_type == settled.plan.kv_type else f", KV cache {again.plan.kv_type}"
+    counts = settled.plan.n_gpu_layers, again.plan.n_gpu_layers
+    changes = [
+        f"{counts[1]} instead of {counts[0]} layers on the GPU" if counts[0] != counts[1] else "",
+        f"the KV cache in {again.plan.kv_type}" * (again.plan.kv_type != settled.plan.kv_type),
+    ]
     return again, (
         f"{share.device} refused {gib(share.total_bytes)}, {gib(missing)} too much; again with "
-        f"{again.plan.n_gpu_layers} instead of {settled.plan.n_gpu_layers} layers on the GPU{kv}"
+        f"{' and '.join(filter(None, changes)) or 'less of it'}"
     )
 
 
 def check_growth(settled: Settled, n_ctx_now: int, n_ctx: int) -> None:
     """Raise DoesNotFit when a context of ``n_ctx`` tokens (one of ``n_ctx_now``, or none, being
-    there) does not fit beside the layers."""
+    there) does not fit beside the layers: in what is free now, and in what may be used at all."""
     free = {device.name: device.free_bytes for device in llama.devices()}
     free[HOST] = hardware.memory().available_bytes
     before = settled.at(n_ctx_now).shares if n_ctx_now else None
     for index, share in enumerate(settled.at(n_ctx).shares):
         held = before[index].kv_bytes + before[index].compute_bytes if before else 0
         needed = share.kv_bytes + share.compute_bytes - held
-        if needed > free.get(share.device, needed):
+        usable = min(free.get(share.device, needed), settled.usable_bytes(share) + needed)
+        if needed > usable:
+            smaller = f"take less than {n_ctx} tokens"
+            planned = f"start with --n-ctx {n_ctx}, so that it is planned for"
+            instead = "" if settled.plan.kv_type != "f16" else ", or --kv-type q8_0"
             raise DoesNotFit(
-                f"a context of {n_ctx} tokens needs {gib(needed)} more on {share.device}, "
-                f"{gib(free[share.device])} are free; start with --n-ctx {n_ctx}, or with "
-                "--kv-type q8_0"
+                f"a context of {n_ctx} tokens needs {gib(needed)} more on {share.device}, where "
+                f"{gib(max(0, usable))} may be used; {planned if settled.plan.gpus else smaller}"
+                f"{instead}"
             )
 
 

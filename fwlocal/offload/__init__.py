@@ -9,7 +9,7 @@ from fwlocal.offload.decision import make_plan
 from fwlocal.offload.footprint import Footprint, Layer, footprint
 from fwlocal.offload.plan import DEFAULT_MARGIN_BYTES, OffloadPlan, Request, Share
 from fwlocal.offload.planner import resized, roles_of, with_one_more
-from fwlocal.offload.wording import summary
+from fwlocal.offload.wording import summary, where_layers_are
 
 __all__ = [
     "DEFAULT_MARGIN_BYTES",
@@ -25,5 +25,6 @@ __all__ = [
     "resized",
     "roles_of",
     "summary",
+    "where_layers_are",
     "with_one_more",
 ]

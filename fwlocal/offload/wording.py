@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fwlocal.hardware import listing_order
 from fwlocal.offload.plan import OffloadPlan
@@ -50,12 +50,18 @@ def _where(plan: OffloadPlan, asked: int | None) -> str:
 
 def summary(plan: OffloadPlan) -> str:
     """The plan in one line, for the beginning of a chat."""
+    sizes = {share.device: f" ({gib(share.total_bytes)})" for share in plan.shares}
+    return f"{where_layers_are(plan, sizes)}; context {plan.n_ctx}, KV cache {plan.kv_type}"
+
+
+def where_layers_are(plan: OffloadPlan, remarks: Mapping[str, str] | None = None) -> str:
+    """How many layers each device has, with a remark on it."""
     shares = [
-        f"{share.n_layers} on {share.device} ({gib(share.total_bytes)})"
+        f"{share.n_layers} on {share.device}{(remarks or {}).get(share.device, '')}"
         for share in sorted(plan.shares, key=lambda share: listing_order(share.device))
         if share.n_layers
     ]
-    return f"layers: {', '.join(shares)}; context {plan.n_ctx}, KV cache {plan.kv_type}"
+    return f"layers: {', '.join(shares)}"
 
 
 def with_option(option: str, plan: OffloadPlan) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fwlocal.audit import compare
+from fwlocal.errors import DoesNotFit
 from fwlocal.gguf import GGUFHeader
 from fwlocal.loader import EngineOptions, Library, load, open_file, open_model
 from fwlocal.loader.planning import Settled, Site, look_around, settle
@@ -30,7 +31,7 @@ SHAPE = tiny_llama.Shape(
     intermediate_size=704,
     num_hidden_layers=16,
     num_attention_heads=4,
-    max_position_embeddings=4096,
+    max_position_embeddings=16384,
 )
 GREEDY = SamplingParams(temperature=0)
 ASKED = [Message("user", "the whale sings")]
@@ -158,6 +159,44 @@ def test_a_device_that_refuses_gets_fewer_layers(model: Path, library: Library) 
     assert text
     assert said
     assert all("RPC0 refused " in line and "; again with " in line for line in said)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits a process's memory")
+def test_a_worker_that_comes_back_with_less_gets_fewer_layers(
+    model: Path, library: Library, caplog: pytest.LogCaptureFixture
+) -> None:
+    with LoopbackWorker(memory_limit_bytes=2048 * MIB) as worker:
+        options = EngineOptions(
+            workers=(worker.address,),
+            prompt_format="freewilly2",
+            n_threads=1,
+            n_ctx=4096,
+            kv_type="f16",
+        )
+        with open_model(str(model), options, library).engine as engine:
+            before = "".join(engine.chat(ASKED, sampling=GREEDY, max_tokens=4))
+            worker.kill()
+            worker.memory_limit_bytes = 127 * MIB
+            worker.restart()
+            after = "".join(engine.chat(ASKED, sampling=GREEDY, max_tokens=4))
+
+    assert before == after
+    assert "RPC0 refused " in caplog.text
+
+
+def test_a_context_does_not_grow_beyond_what_may_be_used(
+    model: Path, library: Library, workers: tuple[str, ...], everything: int
+) -> None:
+    options = EngineOptions(
+        workers=workers[:1], gpu_memory=(2 * everything,), gpu_margin=0, kv_type="f16", n_threads=1
+    )
+    loaded = open_model(str(model), replace(options, prompt_format="freewilly2"), library)
+    with loaded.engine as engine:
+        budget = loaded.plan.gpus[0].budget_bytes
+        assert loaded.plan.gpus[0].total_bytes < budget
+        with pytest.raises(DoesNotFit, match=r"may be used; start with --n-ctx 10240, so that it"):
+            list(engine.generate([5] * 10000, max_tokens=1))
+        assert "".join(engine.chat(ASKED, sampling=GREEDY, max_tokens=4)), "and goes on"
 
 
 def test_the_audit_is_kept(

@@ -281,7 +281,7 @@ def test_one_layer_more_would_not_have_fitted() -> None:
             )
 
 
-def test_ten_thousand_plans_take_seconds() -> None:
+def test_a_plan_takes_about_a_millisecond() -> None:
     chance = random.Random(5)
     models = [model(size, level) for size in SHAPES for level in ("Q2_K", "Q4_K_M", "Q8_0")]
     started = time.process_time()
@@ -289,4 +289,4 @@ def test_ten_thousand_plans_take_seconds() -> None:
         cards = [card(f"CUDA{i}", chance.uniform(0, 50)) for i in range(chance.randint(0, 3))]
         request = Request(chance.choice([2048, 4096, 32768]))
         make_plan(chance.choice(models), machine(*cards), request)
-    assert time.process_time() - started < 1.0  # 10,000 in 10 s
+    assert time.process_time() - started < 4.0  # of 1000, also on a busy machine

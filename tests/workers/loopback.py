@@ -37,7 +37,7 @@ class LoopbackWorker:
     ) -> None:
         self.address = ""
         self._cache_folder = cache_folder
-        self._memory_limit_bytes = memory_limit_bytes
+        self.memory_limit_bytes = memory_limit_bytes
         self._options = [f"--threads={n_threads}", *options, *["--cache"] * bool(cache_folder)]
         self._folder = tempfile.TemporaryDirectory(prefix="worker-")
         self._log = Path(self._folder.name) / "stderr"
@@ -100,8 +100,8 @@ class LoopbackWorker:
 
     def _start(self, port: int) -> None:
         arguments = ["-m", "fwlocal", "worker", f"--port={port}", *self._options]
-        if self._memory_limit_bytes is not None:
-            arguments = ["-c", _LIMITED, str(self._memory_limit_bytes), *arguments]
+        if self.memory_limit_bytes is not None:
+            arguments = ["-c", _LIMITED, str(self.memory_limit_bytes), *arguments]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         if self._cache_folder is not None:
             environment["FWLOCAL_CACHE"] = str(self._cache_folder)
