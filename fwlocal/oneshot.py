@@ -15,7 +15,7 @@ from fwlocal.conversation import Conversation
 from fwlocal.errors import FwlocalError, UsageError
 from fwlocal.interrupts import catching
 from fwlocal.loader import LoadedModel
-from fwlocal.offload import OffloadPlan, summary
+from fwlocal.offload import OffloadPlan, where_layers_are
 from fwlocal.prompts import Message
 from fwlocal.store import ModelFile
 from fwlocal.terminal import inert
@@ -98,7 +98,7 @@ def write_answer(
             output.stdout.flush()
     output.stdout.flush()
     if output.stats:
-        output.stderr.write(f"{stats_line(generation.result)}; {summary(plan)}\n")
+        output.stderr.write(f"{stats_line(generation.result)}; {where_layers_are(plan)}\n")
     return generation.result
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fwlocal.answer import FinishReason, Generation, Result, Timings
 from fwlocal.errors import FwlocalError, UsageError
-from fwlocal.offload import OffloadPlan, Share
+from fwlocal.offload import OffloadPlan, Share, where_layers_are
 from fwlocal.oneshot import Output, ending_in_one_newline, read_prompt, write_answer
 from fwlocal.store import ModelFile
 
@@ -95,6 +95,8 @@ def test_stats_go_to_stderr() -> None:
     assert out.getvalue() == "Paris.\n"
     assert "12 tokens (4 reused) at 100.0 tok/s" in err.getvalue()
     assert "seed 42" in err.getvalue()
+    assert where_layers_are(PLAN) in err.getvalue()
+    assert "context" not in err.getvalue()  # it may have grown since the plan
 
 
 def test_json_is_one_object() -> None:

@@ -186,7 +186,11 @@ def _request(wishes: Mapping[str, Any], candidate: Candidate) -> Request:
 
 
 def _tell_of_what_has_no_effect(setup: Setup, wishes: Mapping[str, Any], given: set[str]) -> None:
-    """A line on stderr about options for GPUs where there is none."""
+    """A line on stderr about options for GPUs where there is none, and on what a supposed GPU's
+    size does not limit."""
+    supposed = "gpu_memory" in given and any(wishes["gpu_memory"] or ())
+    if supposed and any(gpu.backend == "RPC" for gpu in setup.machine.gpus):
+        notify("--gpu-memory supposes this machine's GPUs; the workers count with all they offer")
     vain = [name for name in FOR_GPUS if name in given and wishes[name] not in (None, 0)]
     if not vain or setup.machine.gpus:
         return

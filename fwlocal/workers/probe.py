@@ -90,6 +90,8 @@ def _is_host(host: str) -> bool:
 
 def parse_addresses(text: str) -> tuple[Address, ...]:
     """Addresses with commas between them, in order. Raises UsageError; for one given twice too."""
+    if text.endswith(","):
+        raise UsageError(f"--workers {text}: there is a comma too many at the end")
     addresses = tuple(map(parse_address, text.split(",")))
     _check_distinct(addresses, addresses)
     return addresses

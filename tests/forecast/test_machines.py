@@ -57,6 +57,13 @@ def test_a_worker_whose_speed_is_told(worker: LoopbackWorker) -> None:
     assert "what crosses the network to a worker is not counted\n" in text
 
 
+def test_a_supposed_gpus_size_does_not_limit_the_workers(worker: LoopbackWorker) -> None:
+    asked = (SMALL, "--ram", "64G", "--workers", worker.address, "--json")
+    says = "--gpu-memory supposes this machine's GPUs; the workers count with all they offer"
+    assert ask_here(*asked, "--gpu-memory", "2G").stderr == f"fwlocal: {says}\n"
+    assert ask_here(*asked, "--gpu-memory", "0").stderr == ""
+
+
 def test_config_tomls_workers_are_part_of_this_machine_alone(
     worker: LoopbackWorker, settings: Path
 ) -> None:

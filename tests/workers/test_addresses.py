@@ -30,6 +30,11 @@ def test_what_is_no_address(text: str) -> None:
         parse_addresses(text)
 
 
+def test_a_comma_at_the_end_is_named() -> None:
+    with pytest.raises(UsageError, match="a:1,: there is a comma too many at the end"):
+        parse_addresses("a:1,")
+
+
 @pytest.mark.parametrize("text", ["[::1]:50052", "[fe80::1]", "::1", "a,fd00::2", "a:1:2"])
 def test_ipv6_is_not_what_llama_cpp_knows(text: str) -> None:
     with pytest.raises(UsageError, match="IPv4 only; give the worker's IPv4 address"):
