@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from fwlocal.pieces import PieceStream
+from fwlocal.pieces import PieceStream, n_spelling, spelled
 from fwlocal.prompts import Message
 
 FinishReason = Literal["stop", "length", "interrupt"]
@@ -16,6 +17,7 @@ class Speller(Protocol):
     """What of ``fwlocal.llama.Model`` is needed here."""
 
     def is_eog(self, token: int) -> bool: ...
+    def spelling(self, token: int) -> str: ...
     def piece(self, token: int) -> bytes: ...
 
 
@@ -32,8 +34,37 @@ class Timings:
 
 
 @dataclass(frozen=True)
+class TopLogprob:
+    """A token that might have been said: ``logprob`` is the natural logarithm of its probability
+    before any sampling. ``bytes`` are what it spells, which may be no whole character; ``text`` has
+    a replacement mark then. A control token spells nothing, and ``text`` is its name."""
+
+    token: int
+    text: str
+    logprob: float
+    bytes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """A token that was said, and the most likely ones in its place, best first; the rest as in
+    TopLogprob."""
+
+    token: int
+    text: str
+    logprob: float
+    top: tuple[TopLogprob, ...] = ()
+    bytes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Result:
-    """What is known once an answer ends. ``tokens`` spell ``text`` as far as whole tokens do."""
+    """What is known once an answer ends. ``tokens`` spell ``text`` as far as whole tokens do; those
+    of an answer that was cut may end in the middle of a character, which ``text`` leaves out.
+
+    ``logprobs``, where asked for, are of the tokens that spell ``text``. ``n_dropped`` is of an
+    answer that went on: so many characters of what it had said belong to a stop string.
+    """
 
     text: str
     tokens: tuple[int, ...]
@@ -43,11 +74,15 @@ class Result:
     reused_tokens: int
     seed: int
     timings: Timings
+    logprobs: tuple[TokenLogprob, ...] = ()
+    n_dropped: int = 0
 
     @property
     def message(self) -> Message:
-        """The answer as the assistant's turn of a conversation."""
-        return Message("assistant", self.text.rstrip(), self.tokens)
+        """The answer as the assistant's turn of a conversation; what was cut stays as it is, so
+        that it can go on."""
+        text = self.text.rstrip() if self.finish_reason == "stop" else self.text
+        return Message("assistant", text, self.tokens)
 
 
 class Generation(Iterator[str]):
@@ -77,15 +112,22 @@ class Generation(Iterator[str]):
 
 
 class Answer:
-    """An answer as it grows: its tokens, the text that is certain, and why it ended."""
+    """An answer as it grows: its tokens, the text that is certain, and why it ended.
 
-    def __init__(self, stop: Sequence[str], limit: int) -> None:
+    One that goes on has ``said`` something, and ends in ``half`` a character, as in PieceStream.
+    """
+
+    def __init__(
+        self, stop: Sequence[str], limit: int, *, said: str = "", half: bytes = b""
+    ) -> None:
         self.limit = limit
         self.tokens: list[int] = []
+        self.logprobs: list[TokenLogprob] = []
         self.n_tokens = 0
         self._texts: list[str] = []
         self.finish_reason: FinishReason | None = None
-        self._pieces = PieceStream(stop)
+        self._half = half
+        self._pieces = PieceStream(stop, said=said, half=half)
 
     def take(self, token: int, vocabulary: Speller) -> str:
         """Add a token; the text that it makes certain."""
@@ -102,6 +144,13 @@ class Answer:
         self._texts.append(text)
         return text
 
+    def note(self, logprobs: tuple[float, list[tuple[int, float]]], vocabulary: Speller) -> None:
+        """Add the logprob of the token taken last, and the likeliest in its place with theirs."""
+        own, likeliest = logprobs
+        said = _top_logprob(self.tokens[-1], own, vocabulary)
+        top = tuple(_top_logprob(token, value, vocabulary) for token, value in likeliest)
+        self.logprobs.append(TokenLogprob(said.token, said.text, own, top, said.bytes))
+
     def end(self) -> str:
         """What was held back."""
         self._texts.append(self._pieces.finish())
@@ -113,8 +162,33 @@ class Answer:
         return "".join(self._texts)
 
     def spoken_tokens(self, vocabulary: Speller) -> tuple[int, ...]:
-        """The tokens that spell the beginning of the text, less the white space at its end."""
-        text, pieces = self.text.rstrip(), [vocabulary.piece(token) for token in self.tokens]
-        while not text.startswith(b"".join(pieces).decode("utf-8", "replace")):
-            pieces.pop()
-        return tuple(self.tokens[: len(pieces)])
+        """The tokens that spell the beginning of the text, less the white space at its end; all of
+        them where it was cut."""
+        if self.finish_reason != "stop":
+            return tuple(self.tokens)
+        pieces = [vocabulary.piece(token) for token in self.tokens]
+        return tuple(self.tokens[: n_spelling(pieces, self.text.rstrip(), self._half)])
+
+    def spoken_logprobs(self, vocabulary: Speller) -> tuple[TokenLogprob, ...]:
+        """Of the tokens that it takes to spell all of the text, without those of a stop string."""
+        if not self._pieces.stopped:
+            return tuple(self.logprobs)
+        pieces = [self._half, *map(vocabulary.piece, self.tokens)]
+
+        def n_characters(n_tokens: int) -> int:
+            return len(spelled(pieces[: n_tokens + 1])[0])
+
+        counts = range(len(self.tokens) + 1)
+        n_needed = bisect.bisect_left(counts, len(self.text), key=n_characters)
+        return tuple(self.logprobs[:n_needed])
+
+    @property
+    def n_dropped(self) -> int:
+        """As in PieceStream."""
+        return self._pieces.n_dropped
+
+
+def _top_logprob(token: int, logprob: float, vocabulary: Speller) -> TopLogprob:
+    data = vocabulary.piece(token)
+    text = data.decode("utf-8", "replace") if data else vocabulary.spelling(token)
+    return TopLogprob(token, text, logprob, tuple(data))

@@ -14,14 +14,16 @@ from fwlocal.registry import build, read_toml, user_file
 from fwlocal.workers import parse_address
 
 FILE_NAME = "config.toml"
+KEYS = ("emacs", "vi")
 
 
 @dataclass(frozen=True)
 class Config:
     """``workers`` are the addresses of other machines that lend their devices, ``HOST`` or
-    ``HOST:PORT``."""
+    ``HOST:PORT``; ``keys`` are those of the chat's editor, one of KEYS."""
 
     workers: tuple[str, ...] = ()
+    keys: str = KEYS[0]
 
 
 def config_folder() -> Path:
@@ -44,4 +46,6 @@ def load_config(folder: Path) -> Config:
             parse_address(worker)
         except UsageError as error:
             raise RegistryError(f"{path}: workers[{index}]: {error}") from error
+    if config.keys not in KEYS:
+        raise RegistryError(f"{path}: keys is {config.keys!r}; it must be one of {', '.join(KEYS)}")
     return config

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from fwlocal.pieces import n_spelling, spelled
 from fwlocal.prompts import Segment
 
 # llama_token_attr; LSTRIP and RSTRIP drop the white space beside the token
@@ -30,13 +31,22 @@ class Vocabulary(Protocol):
 
 
 def encode(vocabulary: Vocabulary, segments: Sequence[Segment]) -> list[int]:
-    """The ids of a whole prompt, with BOS exactly once where the file asks for one."""
+    """The ids of a whole prompt, with BOS exactly once where the file asks for one.
+
+    A last segment that is no scaffold is an answer that goes on: alone its tokens may end in the
+    middle of a character.
+    """
     encoder = _Encoder(vocabulary, _scaffold_tokens(vocabulary, segments))
-    for segment in segments:
-        encoder.add(segment)
+    for index, segment in enumerate(segments, 1):
+        encoder.add(segment, is_last=index == len(segments))
     encoder.flush()
     ids, bos = encoder.ids, vocabulary.bos
     return [bos, *ids] if vocabulary.adds_bos and ids[:1] != [bos] else ids
+
+
+def continuation(vocabulary: Vocabulary, text: str) -> list[int]:
+    """The ids of text that follows text."""
+    return _Encoder(vocabulary, frozenset()).continued(text)
 
 
 def spells_control(vocabulary: Vocabulary, text: str) -> bool:
@@ -67,11 +77,11 @@ class _Encoder:
         self.run = ""
         self.continues = False  # whether the run goes on behind a token of text
 
-    def add(self, segment: Segment) -> None:
+    def add(self, segment: Segment, *, is_last: bool) -> None:
         if segment.scaffold:
             self.add_scaffold(segment.text)
         else:
-            self.add_text(self.add_spoken(segment))
+            self.add_text(self.add_spoken(segment, is_last=is_last))
 
     def add_scaffold(self, text: str) -> None:
         """Cut at the scaffold's tokens; the text between them joins the run."""
@@ -84,15 +94,19 @@ class _Encoder:
                     text = after
         self.add_text(text)
 
-    def add_spoken(self, segment: Segment) -> str:
-        """Take over the segment's own tokens, if they spell its text; the rest of that text."""
-        spelled = b"".join(map(self.vocabulary.piece, segment.tokens)).decode("utf-8", "replace")
-        if not segment.tokens or not segment.text.startswith(spelled):
+    def add_spoken(self, segment: Segment, *, is_last: bool) -> str:
+        """Take over the segment's own tokens, as far as they spell its text; the rest of it."""
+        pieces = [self.vocabulary.piece(token) for token in segment.tokens]
+        text, _ = spelled(pieces)
+        if not is_last or text != segment.text:
+            pieces = pieces[: n_spelling(pieces, segment.text)]
+            text, _ = spelled(pieces)
+        if not pieces:
             return segment.text
         self.flush()
-        self.ids += segment.tokens
+        self.ids += segment.tokens[: len(pieces)]
         self.continues = True
-        return segment.text[len(spelled) :]
+        return segment.text[len(text) :]
 
     def add_text(self, text: str) -> None:
         if not self.run and self.ids and self.vocabulary.attributes(self.ids[-1]) & _RSTRIP:

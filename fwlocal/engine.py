@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from fwlocal import llama
 from fwlocal.answer import Answer, Generation, Result, Timings
-from fwlocal.encoding import encode
+from fwlocal.chatting import Chatting
+from fwlocal.encoding import continuation, encode
 from fwlocal.errors import DoesNotFit, UsageError
 from fwlocal.interrupts import Interrupt
 from fwlocal.kv_cache import KVCache
-from fwlocal.prompts import Message, Render, Segment
+from fwlocal.pieces import spelled, start_of
+from fwlocal.prompts import Message, Render, Segment, as_messages, prompt_of
 from fwlocal.sampling import PENALTY_LAST_N, SamplingParams
 
 ANSWER_ROOM = 1024  # tokens kept free for an answer when the context's size is ours to choose
+MAX_LOGPROBS = 20  # alternatives for each token, as in OpenAI's API
+_MOST_BYTES = 4  # of a character in UTF-8
 
 
 class EngineLike(Protocol):
@@ -42,12 +47,15 @@ class EngineLike(Protocol):
     def limit(self) -> int: ...
     def prompt_tokens(self, messages: Iterable[Message | dict[str, str]]) -> list[int]: ...
     def text_tokens(self, text: str) -> list[int]: ...
+    def count(self, messages: Iterable[Message | dict[str, str]]) -> int: ...
     def chat(
         self,
         messages: Iterable[Message | dict[str, str]],
         *,
         sampling: SamplingParams | None = None,
         max_tokens: int | None = None,
+        may_shift: bool = False,
+        logprobs: int = 0,
     ) -> Generation: ...
     def generate(
         self,
@@ -56,10 +64,13 @@ class EngineLike(Protocol):
         sampling: SamplingParams | None = None,
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
+        said: str = "",
+        may_shift: bool = False,
+        logprobs: int = 0,
     ) -> Generation: ...
 
 
-class Engine:
+class Engine(Chatting):
     """A loaded model, its prompt format and one KV cache; not for use by two threads at once.
 
     ``cache`` is empty and made for ``model``; ``system`` is the model's own system text, for
@@ -113,8 +124,8 @@ class Engine:
         return self.cache.limit
 
     def prompt_segments(self, messages: Iterable[Message | dict[str, str]]) -> tuple[Segment, ...]:
-        """The prompt that asks for the answer to ``messages``."""
-        return self._render([_as_message(message) for message in messages])
+        """The prompt that asks for the answer to ``messages``, or for the rest of it."""
+        return prompt_of(self._render, as_messages(messages))
 
     def prompt_tokens(self, messages: Iterable[Message | dict[str, str]]) -> list[int]:
         """The ids of that prompt."""
@@ -124,21 +135,6 @@ class Engine:
         """The ids of a raw prompt, in which control tokens are parsed."""
         return encode(self.model, [Segment(text, scaffold=True)])
 
-    def chat(
-        self,
-        messages: Iterable[Message | dict[str, str]],
-        *,
-        sampling: SamplingParams | None = None,
-        max_tokens: int | None = None,
-    ) -> Generation:
-        """The answer to a conversation, in the model's prompt format.
-
-        Messages are Message or ``{"role": ..., "content": ...}``. Raises PromptTooLong, UsageError
-        and BadGrammar here, before anything is generated.
-        """
-        tokens = self.prompt_tokens(messages)
-        return self.generate(tokens, sampling=sampling, max_tokens=max_tokens, stop=self.stop)
-
     def generate(
         self,
         prompt: Sequence[int],
@@ -146,15 +142,16 @@ class Engine:
         sampling: SamplingParams | None = None,
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
+        said: str = "",
+        may_shift: bool = False,
+        logprobs: int = 0,
     ) -> Generation:
-        """The continuation of a prompt's token ids.
-
-        It ends at a token that ends an answer, at a ``stop`` string (never shown), after
-        ``max_tokens`` or at the end of the context ("length"), or when ``interrupt`` is set.
-        """
+        """The continuation of a prompt's token ids; see Chatting."""
         max_tokens = self.max_tokens if max_tokens is None else max_tokens
         if max_tokens is not None and max_tokens < 1:
             raise UsageError(f"max_tokens is {max_tokens}; it must be at least 1")
+        if not 0 <= logprobs <= MAX_LOGPROBS:
+            raise UsageError(f"logprobs is {logprobs}; it must be between 0 and {MAX_LOGPROBS}")
         if not prompt:
             raise UsageError("the prompt is empty")
         self._end_running()
@@ -165,18 +162,29 @@ class Engine:
         stages = [(stage.name, stage.arguments) for stage in params.stages]
         sampler = llama.Sampler(self.model, stages, params.grammar)
         sampler.remember(prompt[-PENALTY_LAST_N:])
+        if said and params.grammar is not None:
+            sampler.go_on(self._tokens_of(said, prompt))
         room = self.limit - len(prompt)
-        answer = Answer(stop, room if max_tokens is None else min(max_tokens, room))
-        steps = self._steps(sampler, list(prompt), answer, params.seed or 0)
-        self._running = Generation(steps)
+        limit = room if max_tokens is None else min(max_tokens, room)
+        _, half = spelled(map(self.model.piece, prompt[-_MOST_BYTES:]))
+        answer = Answer(stop, limit, said=said, half=half)
+        order = _Order(list(prompt), params.seed or 0, may_shift, logprobs)
+        self._running = Generation(self._steps(sampler, answer, order))
         return self._running
 
+    def _tokens_of(self, said: str, prompt: Sequence[int]) -> Sequence[int]:
+        """The tokens at the end of ``prompt`` that spell ``said``, and any half character; where
+        its beginning shares a token with what stands before it, tokens that spell it."""
+        start = start_of(said, [self.model.piece(token) for token in prompt])
+        return continuation(self.model, said) if start is None else prompt[start:]
+
     def _steps(
-        self, sampler: llama.Sampler, prompt: list[int], answer: Answer, seed: int
+        self, sampler: llama.Sampler, answer: Answer, order: _Order
     ) -> Generator[str, None, Result]:
         clock: Callable[[], float] = time.perf_counter
         started = clock()
-        reused = self.cache.keep_common(prompt)
+        prompt = order.prompt
+        reused = self.cache.keep_common(prompt, may_shift=order.may_shift)
         evaluated = self.cache.evaluate(prompt[reused:])
         self.cache.context.synchronize()
         prefill_s = ttft_s = clock() - started
@@ -190,6 +198,9 @@ class Engine:
                     answer.finish_reason = "length"
                     break
             text = answer.take(sampler.sample(self.cache.context), self.model)
+            if order.n_logprobs and len(answer.logprobs) < len(answer.tokens):
+                logits = self.cache.context.logits()
+                answer.note(llama.logprobs(logits, answer.tokens[-1], order.n_logprobs), self.model)
             if answer.n_tokens == 1:
                 ttft_s = clock() - started
             else:
@@ -215,8 +226,10 @@ class Engine:
             prompt_tokens=len(prompt),
             completion_tokens=answer.n_tokens,
             reused_tokens=reused,
-            seed=seed,
+            seed=order.seed,
             timings=timings,
+            logprobs=answer.spoken_logprobs(self.model),
+            n_dropped=answer.n_dropped,
         )
 
     def _end_running(self) -> None:
@@ -226,16 +239,14 @@ class Engine:
         self._running = None
 
 
-def _as_message(message: Message | dict[str, str]) -> Message:
-    if isinstance(message, Message):
-        return message
-    role, content = message.get("role"), message.get("content")
-    if role not in ("system", "user", "assistant") or not isinstance(content, str):
-        raise UsageError(
-            'a message is {"role": "system", "user" or "assistant", "content": text}, '
-            f"not {message!r}"
-        )
-    return Message(role, content)  # type: ignore[arg-type]
+@dataclass(frozen=True)
+class _Order:
+    """What is to be answered, and how."""
+
+    prompt: list[int]
+    seed: int
+    may_shift: bool
+    n_logprobs: int
 
 
 def _rate(count: int, seconds: float) -> float:

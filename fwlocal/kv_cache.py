@@ -23,6 +23,9 @@ def _unnoticed(context: llama.Context) -> None:
     pass
 
 
+LEAST_MOVED = 32  # tokens behind a gap that are worth moving; a format's scaffold is fewer
+
+
 class KVCache:
     """A llama.cpp context and the tokens whose keys and values it holds.
 
@@ -81,12 +84,18 @@ class KVCache:
         elif n_prompt >= self.n_ctx:
             self._grow(n_prompt + n_answer)
 
-    def keep_common(self, prompt: Sequence[int]) -> int:
+    def keep_common(self, prompt: Sequence[int], *, may_shift: bool = False) -> int:
         """Drop what is not the beginning of ``prompt``; how many of its tokens need no evaluation.
 
-        The last one always does: its logits choose the next token.
+        The last one always does: its logits choose the next token. With ``may_shift`` what stands
+        behind a gap in the prompt is kept too, and moved, where the context can.
         """
+        del self.tokens[self.context.cached() :]
         shared = min(_common_prefix(self.tokens, prompt), len(prompt) - 1)
+        if may_shift and self.context.can_move:
+            start, length = behind_gap(self.tokens, prompt[:-1], shared)
+            if length:
+                return self._close_gap(shared, start, length)
         return self._truncate(shared)
 
     def evaluate(self, tokens: Sequence[int]) -> bool:
@@ -145,10 +154,17 @@ class KVCache:
         self._take_over(tokens, state)
 
     def _take_over(self, tokens: list[int], state: Any) -> None:
-        if self.context.restore(state):
+        if state is not None and self.context.restore(state):
             self.tokens = tokens
         else:
             self.evaluate(tokens)
+
+    def _close_gap(self, shared: int, start: int, length: int) -> int:
+        """Keep the first ``shared`` tokens and ``length`` from ``start``; how many that are."""
+        if self._truncate(start + length) == start + length:
+            self.context.remove(shared, start)
+            del self.tokens[shared:start]
+        return len(self.tokens)
 
     def _truncate(self, n_tokens: int) -> int:
         """Cut down to the first ``n_tokens``; how many could really be kept."""
@@ -166,6 +182,36 @@ class KVCache:
             else f"the model was trained on {trained} tokens; shorten it"
         )
         return f"the prompt has {n_prompt} tokens and the context holds {self.limit}; {hint}"
+
+
+def behind_gap(cached: Sequence[int], prompt: Sequence[int], shared: int) -> tuple[int, int]:
+    """Where in ``cached``, behind the ``shared`` beginning and a gap, the longest stretch stands
+    that the rest of ``prompt`` begins with, and its length; (0, 0) for none worth moving.
+
+    By the Z algorithm: the time is that of reading both once, whatever they repeat.
+    """
+    wanted, found = prompt[shared:], cached[shared + 1 :]
+    if min(len(wanted), len(found)) < LEAST_MOVED:
+        return 0, 0
+    lengths = _z_array([*wanted, None, *found])[len(wanted) + 1 :]
+    longest = max(lengths)
+    if longest < LEAST_MOVED:
+        return 0, 0
+    return shared + 1 + lengths.index(longest), longest
+
+
+def _z_array(items: Sequence[object]) -> list[int]:
+    """How many items from each place on are those that all of it begins with; 0 at the first."""
+    lengths = [0] * len(items)
+    left = right = 0  # the stretch found so far that reaches furthest
+    for index in range(1, len(items)):
+        length = min(lengths[index - left], right - index) if index < right else 0
+        while index + length < len(items) and items[length] == items[index + length]:
+            length += 1
+        lengths[index] = length
+        if index + length > right:
+            left, right = index, index + length
+    return lengths
 
 
 def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:

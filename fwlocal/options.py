@@ -44,7 +44,9 @@ _ENGINE = (
 )
 
 
-def _stack(*options: Any) -> Decorator[Any]:
+def stack(*options: Any) -> Decorator[Any]:
+    """All of them, in this order, as one decorator."""
+
     def decorate(command: Any) -> Any:
         for option in reversed(options):
             command = option(command)
@@ -63,7 +65,7 @@ model_option = click.option(
     "[env FWLOCAL_MODEL; default: smollm2-135m]",
 )
 
-prompt_options = _stack(
+prompt_options = stack(
     click.option("--system", metavar="TEXT", help='The system text; "" leaves it out.'),
     click.option(
         "--prompt-format",
@@ -73,7 +75,7 @@ prompt_options = _stack(
     ),
 )
 
-sampling_options = _stack(
+sampling_options = stack(
     click.option("--temp", type=float, metavar="T", help="Temperature; 0 is greedy."),
     click.option("--top-k", type=int, metavar="K", help="Only the K likeliest tokens; 0 is off."),
     click.option("--top-p", type=float, metavar="P", help="Nucleus sampling; 1 is off."),
@@ -117,7 +119,7 @@ def _workers(
     return tuple(map(str, parse_addresses(value))) if value.strip() else ()
 
 
-offload_options = _stack(
+offload_options = stack(
     click.option(
         "--n-gpu-layers",
         default="auto",
@@ -159,7 +161,7 @@ offload_options = _stack(
     ),
 )
 
-engine_options = _stack(
+engine_options = stack(
     offload_options,
     click.option(
         "--n-ctx",
@@ -179,7 +181,7 @@ engine_options = _stack(
     click.option("--verbose", is_flag=True, help="Show llama.cpp's log on stderr."),
 )
 
-grammar_options = _stack(
+grammar_options = stack(
     click.option(
         "--json-schema",
         type=click.Path(path_type=Path),

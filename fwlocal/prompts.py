@@ -11,9 +11,11 @@ https://github.com/openai/openai-python/blob/v0.28.1/chatml.md
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+
+from fwlocal.errors import UsageError
 
 Role = Literal["system", "user", "assistant"]
 
@@ -66,6 +68,32 @@ class PromptFormat:
             ]
         segments.append(Segment(self.turns["assistant"][0], scaffold=True))
         return tuple(segments)
+
+
+def as_messages(messages: Iterable[Message | dict[str, str]]) -> list[Message]:
+    """Messages as callers may give them. Raises UsageError for what is none."""
+    return [_as_message(message) for message in messages]
+
+
+def _as_message(message: Message | dict[str, str]) -> Message:
+    if isinstance(message, Message):
+        return message
+    role, content = message.get("role"), message.get("content")
+    if role not in ("system", "user", "assistant") or not isinstance(content, str):
+        raise UsageError(
+            'a message is {"role": "system", "user" or "assistant", "content": text}, '
+            f"not {message!r}"
+        )
+    return Message(role, content)  # type: ignore[arg-type]
+
+
+def prompt_of(render: Render, messages: Sequence[Message]) -> tuple[Segment, ...]:
+    """The prompt that asks for the answer to ``messages``; where the last of them is the
+    assistant's, for the rest of it."""
+    if not messages or messages[-1].role != "assistant":
+        return render(messages)
+    *before, answer = messages
+    return (*render(before), Segment(answer.content, tokens=answer.tokens))
 
 
 def text_of(segments: Sequence[Segment]) -> str:

@@ -65,6 +65,12 @@ class SamplingParams:
         """A copy whose seed is a number: the one given, else a random one."""
         return self if self.seed is not None else replace(self, seed=secrets.randbelow(MAX_SEED))
 
+    def following(self, index: int) -> SamplingParams:
+        """A copy with the seed that comes ``index`` later; the same where none is set."""
+        if self.seed is None:
+            return self
+        return replace(self, seed=(self.seed + index) % (MAX_SEED + 1))
+
     @property
     def stages(self) -> tuple[Stage, ...]:
         """The chain; stages that would change nothing are left out. Call on ``seeded()`` params."""

@@ -68,6 +68,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("FWLOCAL_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("FWLOCAL_CONFIG", str(tmp_path / "config"))
+    monkeypatch.setenv("FWLOCAL_SESSIONS", str(tmp_path / "sessions"))
+    monkeypatch.setenv("FWLOCAL_HISTORY", str(tmp_path / "history.jsonl"))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     return tmp_path / "home"
 

@@ -15,14 +15,16 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("bash_completion", "errors", "levels", "shapes", "splits"),
     ("pieces", "interrupts", "progress", "terminal", "prompts", "gguf", "files", "sizes"),
-    ("hardware", "locks", "registry"),
+    ("attachments", "clipboard", "fitting", "hardware", "locks", "markdown", "registry"),
     ("workers",),
     ("answer", "chat_template", "config", "encoding", "inspection", "llama", "offload", "sampling"),
     ("audit", "children", "soundness", "tables", "whole"),
     ("forecast", "store"),
     ("hub", "kv_cache", "formats", "library"),
+    ("chatting",),
     ("engine", "pull"),
     ("conversation", "loader"),
+    ("ab", "parallel", "sessions"),
     ("catalogue", "completion", "doctor", "listing", "oneshot", "preview", "provenance", "repl"),
     ("options",),
     ("cli",),
@@ -109,7 +111,7 @@ def test_help_imports_nothing_heavy() -> None:
         "from fwlocal.cli import cli\n"
         "cli.main(['run', '--help'], standalone_mode=False)\n"
         "heavy = 'llama_cpp', 'numpy', 'rich', 'prompt_toolkit', 'huggingface_hub', 'psutil'\n"
-        "heavy += 'filelock', 'platformdirs'\n"
+        "heavy += 'filelock', 'platformdirs', 'pygments'\n"
         "loaded = [name for name in sys.modules if name.startswith(heavy)]\n"
         "assert not loaded, loaded\n"
     )

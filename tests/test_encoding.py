@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from fwlocal import llama
-from fwlocal.encoding import encode, spells_control
+from fwlocal.encoding import continuation, encode, spells_control
 from fwlocal.prompts import CHATML, FREEWILLY2, Message, Segment
 from tests import tiny_llama
-from tests.tiny_llama import BOS, EOS
+from tests.tiny_llama import BOS, BYTES, EOS
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +84,23 @@ def test_tokens_that_do_not_spell_the_text_are_ignored(vocabulary: llama.Model) 
     wrong = tuple(vocabulary.tokenize("whale", special=False))
 
     assert ids(vocabulary, Segment("the", tokens=wrong)) == ids(vocabulary, Segment("the"))
+
+
+def test_as_many_as_spell_the_text_are_taken_over(vocabulary: llama.Model) -> None:
+    letters = tuple(vocabulary.tokenize(letter, special=False)[-1] for letter in "thesea")
+
+    found = ids(vocabulary, Segment("the whale", tokens=letters), Segment("\n", scaffold=True))
+
+    assert found[:4] == [BOS, *letters[:3]]
+    assert b"".join(map(vocabulary.piece, found)) == b"the whale\n"
+
+
+def test_half_a_character_is_taken_over_at_the_end_alone(vocabulary: llama.Model) -> None:
+    a, first_byte = vocabulary.tokenize("a", special=False)[-1], BYTES + 0xC3
+    cut = Segment("a", tokens=(a, first_byte))
+
+    assert ids(vocabulary, cut) == [BOS, a, first_byte]
+    assert ids(vocabulary, cut, Segment("b")) == [BOS, a, *continuation(vocabulary, "b")]
 
 
 def test_text_behind_taken_over_tokens_gets_no_extra_space(vocabulary: llama.Model) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fwlocal import llama
+from fwlocal.conversation import Conversation
 from fwlocal.engine import Engine
 from fwlocal.errors import BadGrammar, DoesNotFit, PromptTooLong, UsageError
 from fwlocal.kv_cache import KVCache
@@ -60,6 +61,44 @@ def test_a_second_turn_evaluates_only_what_is_new(tiny_engine: Engine) -> None:
     known = first.result.prompt_tokens + len(first.result.message.tokens)
     assert second.result.reused_tokens >= known - 1
     assert second.result.prompt_tokens == len(tiny_engine.prompt_tokens(turns))
+
+
+def test_the_twentieth_turn_evaluates_no_more_than_the_second(long_engine: Engine) -> None:
+    turns, n_evaluated = [Message("system", "be kind to the sea. " * 130)], []
+    for number in range(20):
+        turns.append(Message("user", f"{number:02d} the whale sings of the sea, and then?"))
+        generation = long_engine.chat(turns, sampling=letters(20))
+        list(generation)
+        result = generation.result
+        turns.append(result.message)
+        n_evaluated.append(result.prompt_tokens - result.reused_tokens)
+
+    assert result.prompt_tokens > 3000
+    assert n_evaluated[19] == n_evaluated[1] < 80
+
+
+def test_turns_that_leave_cost_nothing_but_the_new_message(long_engine: Engine) -> None:
+    chat = Conversation("be kind")
+    for number in range(6):
+        chat.ask(f"{number} the whale sings")
+        generation = long_engine.chat(chat.messages, sampling=letters(50))
+        list(generation)
+        chat.answered(generation.result)
+    chat.ask("6 the whale sings")
+    known = long_engine.count(chat.messages)
+    chat.n_left = 3
+
+    shifted = long_engine.chat(chat.messages, sampling=letters(50), may_shift=True)
+    list(shifted)
+
+    assert shifted.result.prompt_tokens < known - 150
+    n_evaluated = shifted.result.prompt_tokens - shifted.result.reused_tokens
+    assert n_evaluated == generation.result.prompt_tokens - generation.result.reused_tokens
+    chat.answered(shifted.result)
+    chat.ask("7 the whale sings")
+    after = long_engine.chat(chat.messages, sampling=letters(50))
+    list(after)
+    assert after.result.prompt_tokens - after.result.reused_tokens == n_evaluated
 
 
 def test_reuse_changes_no_answer(tiny_engine: Engine) -> None:
@@ -223,7 +262,7 @@ def long_engine(tmp_path: Path, library: Library) -> Iterator[Engine]:
     """A model trained on 16384 tokens, whose context starts at 4096."""
     shape = tiny_llama.Shape(max_position_embeddings=16384)
     path = tiny_llama.write_gguf(tmp_path / "long.gguf", shape)
-    options = EngineOptions(prompt_format="freewilly2")
+    options = EngineOptions(prompt_format="freewilly2", n_threads=1)
     with open_model(str(path), options, library=library).engine as engine:
         assert isinstance(engine, Engine)
         yield engine

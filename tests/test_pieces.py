@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fwlocal.pieces import PieceStream
+from fwlocal.pieces import PieceStream, n_spelling, spelled, start_of
 from fwlocal.prompts import FREEWILLY2
 
 
@@ -87,3 +87,64 @@ def test_how_the_bytes_are_cut_changes_nothing(text: str, stop: list[str], cuts:
 
     assert (cut_text, cut_stopped) == (whole_text, whole_stopped)
     assert (cut_text, cut_stopped) == expected(text, stop)
+
+
+def going_on(said: str, chunks: list[bytes], stop: tuple[str, ...]) -> tuple[str, int]:
+    """What is shown of the rest of an answer, and how much was shown before that should not be."""
+    stream = PieceStream(stop, said=said)
+    text = "".join(stream.feed(chunk) for chunk in chunks) + stream.finish()
+    return text, stream.n_dropped
+
+
+def test_a_stop_string_may_begin_in_what_was_said_before() -> None:
+    assert going_on("Paris.\n### Us", [b"er: and"], FREEWILLY2.stop) == ("", 7)
+    assert going_on("### U", [b"ser: and"], FREEWILLY2.stop) == ("", 5)
+    assert going_on("a\n", [b"\nb"], ("\n\n",)) == ("", 1)
+    assert going_on("a\n### Us", [b"ed\n##", b"# User:"], FREEWILLY2.stop) == ("ed", 0)
+
+
+def test_what_was_said_before_is_not_shown_again() -> None:
+    assert going_on("a\n### U", [b"nder"], FREEWILLY2.stop) == ("nder", 0)
+    assert going_on("all of it", [b" and more"], ("\n\n",)) == (" and more", 0)
+
+
+def test_a_line_that_was_begun_before_is_no_start_of_an_answer() -> None:
+    assert going_on("see ", [b"### User: x"], FREEWILLY2.stop) == ("### User: x", 0)
+
+
+@given(st.text("ab#\n", max_size=12), st.text("ab#\n", max_size=12), st.data())
+def test_where_an_answer_is_cut_makes_no_difference(
+    before: str, after: str, data: st.DataObject
+) -> None:
+    stop = tuple(data.draw(st.lists(st.text("ab#\n", min_size=1, max_size=4), max_size=3)))
+    whole, _ = shown([(before + after).encode()], stop)
+    first, ended = shown([before.encode()], stop)
+    if ended:
+        return
+    rest, n_dropped = going_on(first, [after.encode()], stop)
+
+    assert first[: len(first) - n_dropped] + rest == whole
+
+
+def test_half_a_character_is_completed() -> None:
+    whale = "🐋".encode()
+    stream = PieceStream(half=whale[:3])
+
+    assert stream.feed(whale[3:] + b"!") == "🐋!"
+
+
+def test_how_far_tokens_spell_a_text() -> None:
+    whale = "🐋".encode()
+    assert spelled([b"a", whale[:2]]) == ("a", whale[:2])
+    assert n_spelling([b"a", whale[:2], whale[2:], b"b"], "a🐋c") == 3
+    assert n_spelling([b"a", whale[:2]], "a🐋") == 1
+    assert n_spelling([b"x"], "a") == 0
+    assert n_spelling([whale[2:], b"b"], "🐋b", whale[:2]) == 2
+
+
+def test_where_the_tokens_of_an_answer_begin() -> None:
+    whale = "🐋".encode()
+    assert start_of("b🐋", [b"ab", b"", b"b", whale[:1], whale[1:]]) == 2
+    assert start_of("b", [b"a", b"b", whale[:2]]) == 1
+    assert start_of("b", [b"ab"]) is None
+    assert start_of("c", [b"ab"]) is None

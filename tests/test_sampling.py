@@ -7,7 +7,7 @@ import math
 import pytest
 
 from fwlocal.errors import UsageError
-from fwlocal.sampling import SamplingParams
+from fwlocal.sampling import MAX_SEED, SamplingParams
 
 
 def names(params: SamplingParams) -> list[str]:
@@ -55,3 +55,10 @@ def test_updated_ignores_what_was_not_given() -> None:
 def test_values_outside_their_range_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):
         SamplingParams(**wrong)  # type: ignore[arg-type]
+
+
+def test_seeds_follow_each_other() -> None:
+    seeds = [SamplingParams(seed=MAX_SEED - 1).following(index).seed for index in range(3)]
+
+    assert seeds == [MAX_SEED - 1, MAX_SEED, 0]
+    assert SamplingParams().following(3).seed is None

@@ -128,7 +128,9 @@ def serve(
 
 
 def _leave_signals_to_the_parent() -> None:
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    """The terminal sends its signals to all processes of the foreground."""
+    hangup = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
+    for signum in (signal.SIGINT, signal.SIGTERM, *hangup):
         signal.signal(signum, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))

@@ -22,13 +22,17 @@ from fwlocal.cli.library import import_model, list_models, rm, show, verify, whe
 from fwlocal.cli.output import NotifyHandler, notify, print_json
 from fwlocal.cli.plan import plan
 from fwlocal.cli.pull import pull
+from fwlocal.cli.replay import replay
 from fwlocal.cli.run import prompt, run
+from fwlocal.cli.sessions import sessions
 from fwlocal.cli.worker import worker
 from fwlocal.errors import DoesNotFit, FwlocalError, Interrupted
 
 VERBS = (
     run,
+    replay,
     chat,
+    sessions,
     prompt,
     plan,
     pull,
@@ -93,21 +97,7 @@ def models(as_json: bool) -> None:
         catalogue.show(registry, store, Console())
 
 
-for verb in (
-    run,
-    chat,
-    prompt,
-    pull,
-    convert,
-    list_models,
-    show,
-    where,
-    rm,
-    verify,
-    import_model,
-    plan,
-    worker,
-):
+for verb in VERBS:
     cli.add_command(verb)
 
 

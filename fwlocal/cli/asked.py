@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import logging
 import os
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from fwlocal import options
 from fwlocal.cli.output import notify
 from fwlocal.errors import UsageError
 
 if TYPE_CHECKING:
-    from fwlocal.loader import LoadedModel
+    from fwlocal.loader import EngineOptions, LoadedModel
     from fwlocal.oneshot import Output
+    from fwlocal.prompts import Message
 
 STAND_IN_NOTE = (
     "{} is a small stand-in of another family: it shows that everything works, not how well "
@@ -22,55 +25,117 @@ STAND_IN_NOTE = (
 )
 
 
-def answer_once(text: str, output: Output, rest: dict[str, Any]) -> None:
-    """One answer; leaves with 130 or 143 when it was interrupted."""
+def answer_once(asked: str | Sequence[Message], output: Output, rest: dict[str, Any]) -> None:
+    """Answer a text, or a conversation's last message; leaves with 130 or 143 when it was
+    interrupted."""
     from fwlocal import oneshot
+    from fwlocal.prompts import Message
 
     system, max_tokens = rest.pop("system"), rest.pop("max_tokens")
     if rest.get("raw") and system is not None:
         raise UsageError("a raw prompt has no system text of its own; leave --system out")
-    request = oneshot.Request(text, system, max_tokens, options.take_sampling(rest))
-    with loaded_model(rest) as loaded:
+    turns = (Message("user", asked),) if isinstance(asked, str) else tuple(asked)
+    stop, n, logprobs = rest.pop("stop", ()), rest.pop("n", None), rest.pop("logprobs", None)
+    sampling = options.take_sampling(rest)
+    if n is not None and n > 1 and sampling["temperature"] == 0:
+        raise UsageError(f"--n {n}: at temperature 0 all answers are the same; leave one out")
+    request = oneshot.Request(turns, system, max_tokens, sampling, stop, n, logprobs or 0)
+    with loaded_model(rest, quiet=output.quiet) as loaded:
         exit_code = oneshot.answer(loaded, request, output)
     if exit_code:
         raise SystemExit(exit_code)
 
 
+def check_texts(rest: Mapping[str, Any]) -> None:
+    """Raise FwlocalError for an option whose text is no UTF-8, which no model could be asked."""
+    from fwlocal.oneshot import checked
+
+    checked(rest["system"] or "", "--system")
+    for text in rest.get("stop", ()):
+        checked(text, "--stop")
+
+
 @contextlib.contextmanager
-def loaded_model(rest: dict[str, Any]) -> Iterator[LoadedModel]:
-    """The model, loaded with a progress bar that Ctrl-C stops, and freed at the end."""
+def loaded_model(rest: dict[str, Any], *, quiet: bool = False) -> Iterator[LoadedModel]:
+    """The model that the options name, loaded, and freed at the end; ``quiet`` tells nothing but
+    errors."""
+    verbose, model = rest.pop("verbose"), model_name(rest.pop("model"))
+    loaded = load_model(model, options.take_engine_options(rest), quiet=quiet, verbose=verbose)
+    with loaded.engine:
+        yield loaded
+
+
+def report_abort(message: str) -> NoReturn:
+    """The last words before a failed check inside llama.cpp would abort the process."""
+    notify(f"llama.cpp failed a check of its own: {message}; the model file may be damaged")
+    os._exit(1)
+
+
+def load_model(
+    model: str,
+    engine_options: EngineOptions,
+    *,
+    quiet: bool = False,
+    verbose: bool = False,
+    last_words: Callable[[str], NoReturn] = report_abort,
+) -> LoadedModel:
+    """Load a model with a progress bar that Ctrl-C stops; ``last_words`` are for a failed check of
+    llama.cpp's."""
     from fwlocal import llama, loader
     from fwlocal.interrupts import Interrupt, catching
     from fwlocal.progress import ProgressBar
 
-    verbose = rest.pop("verbose")
     llama.set_verbose(verbose)
-    llama.exit_on_abort(_report_abort)
-    engine_options = options.take_engine_options(rest)
+    llama.exit_on_abort(last_words)
     interrupt = Interrupt()
-    library = loader.Library.default()
-    file, header = loader.open_file(model_name(rest.pop("model")), library, notify)
+    library, tell = loader.Library.default(), told(quiet=quiet)
+    with silenced(quiet=quiet):
+        file, header = loader.open_file(model, library, tell)
     with catching(interrupt), ProgressBar(f"loading {file.name}") as bar:
         loaded = loader.load(
             file,
             header,
             engine_options,
-            notify=notify,
-            on_progress=bar.update,
+            notify=tell,
+            on_progress=_nobody if quiet else bar.update,
             interrupt=interrupt,
             verbose=verbose,
         )
     if loaded.file.spec is not None and loaded.file.spec.stand_in:
-        notify(STAND_IN_NOTE.format(loaded.file.name))
-    with loaded.engine:
-        yield loaded
+        tell(STAND_IN_NOTE.format(loaded.file.name))
+    return loaded
+
+
+def told(*, quiet: bool) -> Callable[[str], None]:
+    """Who gets the lines for the user: nobody, where ``quiet`` is asked for."""
+    return _nobody if quiet else notify
+
+
+@contextlib.contextmanager
+def silenced(*, quiet: bool) -> Iterator[None]:
+    """While inside, where ``quiet`` is asked for, nothing in Python writes to stderr; from then on
+    modules deep down log errors alone."""
+    if not quiet:
+        yield
+        return
+    logging.getLogger("fwlocal").setLevel(logging.ERROR)
+    with contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+def _nobody(_: object) -> None:
+    """Hears it, and tells it to no one."""
 
 
 def read_prompt(argument: str | None, *, raw: bool = False) -> str:
     from fwlocal import oneshot
 
-    piped = sys.stdin is not None and not is_terminal()
-    return oneshot.read_prompt(argument, sys.stdin.buffer if piped else None, raw=raw)
+    return oneshot.read_prompt(argument, piped_stdin(), raw=raw)
+
+
+def piped_stdin() -> BinaryIO | None:
+    """stdin, where no person types there."""
+    return sys.stdin.buffer if sys.stdin is not None and not is_terminal() else None
 
 
 def model_name(model: str | None) -> str:
@@ -84,9 +149,3 @@ def model_name(model: str | None) -> str:
 def is_terminal() -> bool:
     """Whether a person types; stdin may also be closed altogether."""
     return sys.stdin is not None and sys.stdin.isatty()
-
-
-def _report_abort(message: str) -> NoReturn:
-    """The last words before a failed check inside llama.cpp would abort the process."""
-    notify(f"llama.cpp failed a check of its own: {message}; the model file may be damaged")
-    os._exit(1)

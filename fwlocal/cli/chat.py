@@ -3,34 +3,212 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from fwlocal import options
-from fwlocal.cli.asked import answer_once, is_terminal, loaded_model, read_prompt
+from fwlocal.cli.asked import (
+    answer_once,
+    is_terminal,
+    load_model,
+    model_name,
+    read_prompt,
+    report_abort,
+)
 from fwlocal.cli.output import notify
+from fwlocal.errors import UsageError
+from fwlocal.sessions.completion import session_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fwlocal.conversation import Conversation
+    from fwlocal.loader import EngineOptions, LoadedModel
+    from fwlocal.repl.editor import Editor
+    from fwlocal.repl.loop import Chat
+    from fwlocal.repl.quiet import QuietKeys
+    from fwlocal.repl.state import State
+    from fwlocal.sessions.events import Speaker
+    from fwlocal.sessions.reading import Session
+    from fwlocal.sessions.recording import Recorder
 
 
 @click.command()
 @options.model_option
 @options.prompt_options
+@click.option("-c", "--continue", "goes_on", is_flag=True, help="Go on with the last chat.")
+@click.option(
+    "--session",
+    "name",
+    metavar="NAME",
+    shell_complete=session_name,
+    help="Go on with the chat NAME, or begin it.",
+)
+@click.option("--no-save", is_flag=True, help="Keep nothing of this chat on the disk.")
+@click.option(
+    "--on-full",
+    type=click.Choice(["shift", "drop", "stop"]),
+    default="shift",
+    show_default=True,
+    help="When the context is full: the oldest turns leave and the KV cache is shifted, they "
+    "leave and the rest is read anew, or the chat stops.",
+)
+@click.option("--plain", is_flag=True, help="Answers as they come: no Markdown, no colours.")
+@click.option("--stats", is_flag=True, help="Speeds and the context used, under each answer.")
 @options.sampling_options
 @options.engine_options
-def chat(**rest: Any) -> None:
-    """Chat in the terminal. Without one on stdin, answer the text there and exit."""
+@click.pass_context
+def chat(
+    context: click.Context, /, goes_on: bool, name: str | None, no_save: bool, **rest: Any
+) -> None:
+    """Chat in the terminal. Without one on stdin, answer the text there and exit.
+
+    Every chat is saved as it goes; `fwlocal sessions` lists them.
+    """
+    _check_together(goes_on, name, no_save)
+    if not is_terminal():
+        _answer_piped(goes_on or name is not None, rest)
+        return
+    from fwlocal.repl.quiet import QuietKeys
+    from fwlocal.sessions.recording import Recorder
+
+    recorder = Recorder(saves=not no_save, warn=notify)
+    try:
+        session = _opened(recorder, goes_on, name)
+        if session and context.get_parameter_source("model") is not ParameterSource.COMMANDLINE:
+            _as_before(session.speaker, rest)
+        with QuietKeys() as keys:
+            _chat(recorder, session, keys, rest)
+    finally:
+        recorder.close()
+
+
+def _check_together(goes_on: bool, name: str | None, no_save: bool) -> None:
+    if goes_on and name is not None:
+        raise UsageError("--continue and --session exclude each other")
+    if no_save and (goes_on or name is not None):
+        raise UsageError("--no-save keeps nothing; leave out --continue and --session")
+
+
+def _answer_piped(is_saved_one: bool, rest: dict[str, Any]) -> None:
+    """Answer the text on stdin, as `run` does."""
     from fwlocal import oneshot
 
-    if not is_terminal():
-        answer_once(read_prompt(None), oneshot.Output(sys.stdout, sys.stderr), rest)
-        return
-    system, max_tokens = rest.pop("system"), rest.pop("max_tokens")
-    sampling = options.take_sampling(rest)
-    with loaded_model(rest) as loaded:
-        from fwlocal.offload import summary
-        from fwlocal.repl.screen import chat_on_terminal
+    if is_saved_one:
+        raise UsageError("a saved chat goes on in a terminal only; stdin is none")
+    rest.pop("plain"), rest.pop("on_full")  # the one answer is plain, and its context is its own
+    stats = rest.pop("stats")
+    answer_once(read_prompt(None), oneshot.Output(sys.stdout, sys.stderr, stats=stats), rest)
 
-        notify(summary(loaded.plan))
-        engine = loaded.engine
-        engine.sampling = engine.sampling.updated(sampling)
-        chat_on_terminal(loaded, engine.system if system is None else system, max_tokens)
+
+def _opened(recorder: Recorder, goes_on: bool, name: str | None) -> Session | None:
+    """The session to go on with, if there is one; its lock is taken before anything is loaded."""
+    if goes_on:
+        name = recorder.folder.newest()
+    return None if name is None else recorder.open(name)
+
+
+def _as_before(speaker: Speaker, rest: dict[str, Any]) -> None:
+    """Choose the model of a saved chat, and its prompt format where none is asked for."""
+    from fwlocal.prompts import FORMAT_NAMES
+
+    if speaker.model:
+        rest["model"] = speaker.model
+        if rest["prompt_format"] is None and speaker.prompt_format in FORMAT_NAMES:
+            rest["prompt_format"] = speaker.prompt_format
+
+
+def _chat(
+    recorder: Recorder, session: Session | None, keys: QuietKeys, rest: dict[str, Any]
+) -> None:
+    from fwlocal.offload import summary
+    from fwlocal.repl.hangup import leaving
+    from fwlocal.repl.loop import Chat
+    from fwlocal.repl.screen import TerminalScreen
+
+    system, is_plain = rest.pop("system"), rest.pop("plain")
+    state = _state(rest, is_plain)
+    model, verbose = model_name(rest.pop("model")), rest.pop("verbose")
+    engine_options = options.take_engine_options(rest)
+
+    def last_words(message: str) -> NoReturn:
+        keys.restore()
+        report_abort(message)
+
+    open_it = partial(_open, engine_options, verbose, last_words)
+    loaded = open_it(model, engine_options.prompt_format)
+    notify(summary(loaded.plan))
+    chat = Chat(
+        loaded=loaded,
+        conversation=_conversation(loaded, session, system),
+        screen=TerminalScreen(_editor(recorder), state, is_plain=is_plain),
+        open=open_it,
+        state=state,
+        recorder=recorder,
+    )
+    recorder.warn = chat.screen.note
+    if session is None:
+        recorder.begin(recorder.speaker, chat.conversation.system)
+    else:
+        _tell_session(chat, session, system)
+    try:
+        chat.screen.note(f"{chat.described}. /help lists the commands.")
+        with leaving(lambda: chat.engine.interrupt, lambda: state.is_answering):
+            chat.run()
+    finally:
+        chat.engine.close()
+
+
+def _state(rest: dict[str, Any], is_plain: bool) -> State:
+    """What the options set."""
+    from fwlocal.config import config_folder, load_config
+    from fwlocal.repl.state import State
+
+    return State(
+        sampling=options.take_sampling(rest),
+        max_tokens=rest.pop("max_tokens"),
+        on_full=rest.pop("on_full"),
+        stats=rest.pop("stats"),
+        raw=is_plain,
+        keys=load_config(config_folder()).keys,
+    )
+
+
+def _conversation(loaded: LoadedModel, session: Session | None, system: str | None) -> Conversation:
+    from fwlocal.conversation import Conversation
+
+    if session is not None:
+        return session.conversation()
+    return Conversation(loaded.engine.system if system is None else system)
+
+
+def _editor(recorder: Recorder) -> Editor:
+    from fwlocal.repl.commands import COMMANDS
+    from fwlocal.repl.editor import Editor
+    from fwlocal.repl.history import default_history_path
+
+    history = default_history_path() if recorder.saves else None
+    return Editor(COMMANDS, history=history, warn=notify)
+
+
+def _tell_session(chat: Chat, session: Session, system: str | None) -> None:
+    where = chat.recorder.path
+    notify(f"going on with {where.stem if where else 'a chat'}: {session.in_words()}")
+    if system is not None and system != chat.conversation.system:
+        chat.conversation.set_system(system)
+
+
+def _open(
+    engine_options: EngineOptions,
+    verbose: bool,
+    last_words: Callable[[str], NoReturn],
+    model: str,
+    prompt_format: str | None,
+) -> LoadedModel:
+    """Load a model by these options, in a prompt format or its own."""
+    wanted = replace(engine_options, prompt_format=prompt_format)
+    return load_model(model, wanted, verbose=verbose, last_words=last_words)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEFAULT_ALIGNMENT = 32
+VOCABULARY = "tokenizer.ggml.tokens"
 
 # The format's value type id -> (name, how it is packed).
 SCALARS = {
@@ -134,6 +135,11 @@ class GGUFHeader:
         """The string at ``key``, or None when it is missing or no string."""
         value = self.metadata.get(key)
         return value if isinstance(value, str) else None
+
+    def has_tokens_of(self, other: GGUFHeader) -> bool:
+        """Whether both files name their vocabulary, and it is the same one, id for id."""
+        own = self.metadata.get(VOCABULARY)
+        return own is not None and own == other.metadata.get(VOCABULARY)
 
     def number(self, key: str) -> int | None:
         """The integer at ``key``; ``{arch}`` in it stands for the architecture."""

@@ -10,8 +10,10 @@ from fwlocal.llama.buffers import Buffer, buffer_names, refused_buffer
 from fwlocal.llama.context import FLASH_ATTENTION, KV_TYPES, Context, ContextOptions
 from fwlocal.llama.devices import build_info, devices, exit_on_abort, supports_rpc, version
 from fwlocal.llama.helpers import json_schema_to_grammar, template_renderer
+from fwlocal.llama.logprobs import logprobs
 from fwlocal.llama.model import LoadOptions, Model
 from fwlocal.llama.sampler import Sampler
+from fwlocal.llama.sequences import MOST_LANES, NextToken, RowSampler, Sequences
 
 __all__ = [
     "FLASH_ATTENTION",
@@ -20,13 +22,18 @@ __all__ = [
     "Context",
     "ContextOptions",
     "LoadOptions",
+    "MOST_LANES",
     "Model",
+    "NextToken",
+    "RowSampler",
     "Sampler",
+    "Sequences",
     "buffer_names",
     "build_info",
     "devices",
     "exit_on_abort",
     "json_schema_to_grammar",
+    "logprobs",
     "refused_buffer",
     "set_verbose",
     "supports_rpc",

@@ -74,14 +74,15 @@ class Asked:
 
 
 class _Log:
-    """llama.cpp's log: the last lines are kept for error messages, those of buffers as they are;
-    all go to stderr if verbose."""
+    """llama.cpp's log: the last lines are kept for error messages, those of buffers and those of
+    rotated keys as they are; all go to stderr if verbose."""
 
     def __init__(self) -> None:
         self.verbose = False
         self.errors: deque[str] = deque(maxlen=8)
         self.warnings: deque[str] = deque(maxlen=8)
         self.buffers: list[Buffer] = []
+        self.rotations: list[str] = []
         self._level = 0
         self._callback = lib.llama_log_callback(self._receive)
         self.attach()
@@ -99,6 +100,8 @@ class _Log:
             sys.stderr.write(line)
         if self._level == LOG_INFO and (buffer := buffer_in(line)) is not None:
             self.buffers.append(buffer)
+        if "attn_rot_k" in line:
+            self.rotations.append(line)
         kept = {LOG_WARN: self.warnings, LOG_ERROR: self.errors}.get(self._level)
         if kept is not None and line.strip():
             kept.append(line.strip())
@@ -108,6 +111,7 @@ class _Log:
         self.errors.clear()
         self.warnings.clear()
         self.buffers.clear()
+        self.rotations.clear()
 
     def refusal(self) -> str | None:
         """The line, without its function, of a buffer that could not be allocated."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,6 +56,8 @@ class Context:
         self._open = weakref.finalize(self, lib.llama_free, handle)
         self._pointer = handle
         self._memory = lib.llama_get_memory(handle)
+        self._moves_keys = _moves_keys(handle, model, options)
+        self._is_moved = False  # positions were, and the keys follow in the next evaluation
         self._asked = Asked(should_stop)
         asked = self._asked
         self._stop = lib.ggml_abort_callback(lambda _: asked(failed=True))
@@ -78,6 +81,11 @@ class Context:
 
     def decode(self, tokens: Sequence[int]) -> bool:
         """Evaluate at most n_batch tokens behind what is cached; False when it was stopped."""
+        if self._is_moved:
+            self.decode_one(tokens[0])
+            tokens = tokens[1:]
+        if not tokens:
+            return True
         ids = (ctypes.c_int32 * len(tokens))(*tokens)
         self._set_stoppable(True)
         return self._run(lib.llama_batch_get_one(ids, len(tokens)))
@@ -86,7 +94,11 @@ class Context:
         """Evaluate one token; it is not stopped on the way."""
         self._token[0] = token
         self._set_stoppable(False)
+        if self._is_moved:
+            log.clear()
         self._run(self._one)
+        if self._is_moved:
+            self._check_moved()
 
     def _set_stoppable(self, stoppable: bool) -> None:
         """Asking Python on every graph node costs a token 5 % of its time, a batch nothing."""
@@ -111,11 +123,52 @@ class Context:
         nothing is kept."""
         if lib.llama_memory_seq_rm(self._memory, 0, n_tokens, -1):
             return True
-        lib.llama_memory_clear(self._memory, True)
+        self._clear()
         return False
 
+    @property
+    def can_move(self) -> bool:
+        """Whether ``remove`` may be called: it depends on the kind of model and of cache, and all
+        positions must be there, which those of a sliding window are not in a state that was taken
+        over."""
+        return self._moves_keys and lib.llama_memory_seq_pos_min(self._memory, 0) == 0
+
+    def remove(self, start: int, end: int) -> None:
+        """Take out the positions from ``start`` to ``end``; those behind follow up, as in
+        llama.cpp's context shift: keys are rotated to where they are then, and what was computed
+        of what is gone stays in them. ``can_move`` must be true."""
+        lib.llama_memory_seq_rm(self._memory, 0, start, end)
+        lib.llama_memory_seq_add(self._memory, 0, end, -1, start - end)
+        self._is_moved = True
+
+    def _check_moved(self) -> None:
+        """llama.cpp moves keys before the first evaluation that follows, goes on when it could not,
+        and would leave them half moved if it was stopped meanwhile."""
+        self._is_moved = False
+        if any("K-shift" in line for line in log.errors):
+            reason = log.last_error()
+            self._clear()
+            raise FwlocalError(
+                f"llama.cpp could not move what the KV cache holds ({reason}); ask again, and it "
+                "is evaluated anew"
+            )
+
+    def _clear(self) -> None:
+        lib.llama_memory_clear(self._memory, True)
+        self._is_moved = False
+
+    def logits(self) -> Any:
+        """Of the last token evaluated, before any sampling: float32, one for each token of the
+        vocabulary; a copy."""
+        import numpy as np
+
+        logits = lib.llama_get_logits_ith(self.handle, -1)
+        return np.ctypeslib.as_array(logits, (self._model.n_vocab,)).copy()
+
     def state(self) -> Any:
-        """The cache as bytes, for a context of another size."""
+        """The cache as bytes, for a context of another size; None while keys are to be moved."""
+        if self._is_moved:
+            return None
         size = lib.llama_state_seq_get_size(self.handle, 0)
         data = (ctypes.c_uint8 * size)()
         lib.llama_state_seq_get_data(self.handle, data, size, 0)
@@ -125,12 +178,32 @@ class Context:
         """Take over another context's ``state``; False, and empty, if it cannot."""
         if lib.llama_state_seq_set_data(self.handle, state, len(state), 0):
             return True
-        lib.llama_memory_clear(self._memory, True)
+        self._clear()
         return False
 
     def synchronize(self) -> None:
         """Wait until the device has finished what was decoded."""
         lib.llama_synchronize(self.handle)
+
+
+def _moves_keys(handle: Any, model: Model, options: ContextOptions) -> bool:
+    """Whether llama.cpp can move the keys of this context without ending the process.
+
+    Recurrent states cannot forget a gap. Quantized keys are moved by way of a rotation that only
+    heads of some sizes have, and only if all of a head is rotated: llama.cpp does not check that,
+    but says in its log which there are.
+    """
+    is_recurrent = lib.llama_model_is_recurrent(model.handle)
+    if is_recurrent or lib.llama_model_is_hybrid(model.handle):
+        return False
+    if not lib.llama_memory_can_shift(lib.llama_get_memory(handle)):
+        return False
+    if options.kv_type == "f16":
+        return True
+    found = re.findall(r"attn_rot_k = (\d), n_embd_head_k_all = (-?\d+)", "".join(log.rotations))
+    keys = "{arch}.rope.dimension_count", "{arch}.rope.dimension_count_swa"
+    rotated = {model.metadata(key) for key in keys} - {None}
+    return bool(found) and all(one == "1" and rotated <= {size} for one, size in found)
 
 
 def _context_error(options: ContextOptions) -> FwlocalError:

@@ -132,6 +132,15 @@ class Model:
             raise FwlocalError(f"llama.cpp could not tokenize a text of {len(data)} bytes")
         return ids[:count]
 
+    def metadata(self, key: str) -> str | None:
+        """What the file says of ``key``, as text; ``{arch}`` in it is the architecture's name. None
+        where it says nothing."""
+        if "{arch}" in key:
+            key = key.format(arch=self.metadata("general.architecture"))
+        buffer = ctypes.create_string_buffer(256)
+        length = lib.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace") if length >= 0 else None
+
     def attributes(self, token: int) -> int:
         """The ``llama_token_attr`` flags of ``token``."""
         return int(lib.llama_vocab_get_attr(self.vocab, token))

@@ -52,6 +52,14 @@ class Sampler:
         for token in tokens:
             lib.llama_sampler_accept(self._chain, token)
 
+    def go_on(self, tokens: Sequence[int]) -> None:
+        """Let the grammar, if there is one, see what the answer has said. Raises BadGrammar where
+        that is not what it allows."""
+        for token in tokens if self._grammar is not None else ():
+            if not self._allows(token):
+                raise BadGrammar("the answer so far does not obey the grammar; go on without it")
+            lib.llama_sampler_accept(self._grammar, token)
+
     def sample(self, context: Context) -> int:
         """Choose the token that follows the last one decoded, and remember it."""
         if self._grammar is None:

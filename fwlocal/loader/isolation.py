@@ -16,6 +16,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 from fwlocal.answer import Generation, Result
+from fwlocal.chatting import Chatting
 from fwlocal.children import Child, ChildDied, ChildFailed
 from fwlocal.errors import DoesNotFit, FwlocalError, Interrupted, WorkerLost
 from fwlocal.interrupts import Interrupt
@@ -37,7 +38,7 @@ def _final(refusal: DoesNotFit) -> object:
     raise refusal
 
 
-class IsolatedEngine:
+class IsolatedEngine(Chatting):
     """An engine in a child; loaded when this is made, and again after it was lost.
 
     ``start`` gives the job for each load; its errors, and those of the load, are raised by
@@ -97,16 +98,9 @@ class IsolatedEngine:
         """The ids of a raw prompt, in which control tokens are parsed."""
         return self._call("text_tokens", text)  # type: ignore[no-any-return]
 
-    def chat(
-        self,
-        messages: Iterable[Message | dict[str, str]],
-        *,
-        sampling: SamplingParams | None = None,
-        max_tokens: int | None = None,
-    ) -> Generation:
-        """The answer to a conversation, as Engine.chat."""
-        tokens = self.prompt_tokens(messages)
-        return self.generate(tokens, sampling=sampling, max_tokens=max_tokens, stop=self.stop)
+    def count(self, messages: Iterable[Message | dict[str, str]]) -> int:
+        """How many tokens that prompt has."""
+        return self._call("count", list(messages))  # type: ignore[no-any-return]
 
     def generate(
         self,
@@ -115,12 +109,18 @@ class IsolatedEngine:
         sampling: SamplingParams | None = None,
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
+        said: str = "",
+        may_shift: bool = False,
+        logprobs: int = 0,
     ) -> Generation:
-        """The continuation of a prompt's token ids, as Engine.generate."""
+        """The continuation of a prompt's token ids; see Chatting."""
         options = {
             "sampling": sampling or self.sampling,
             "max_tokens": self.max_tokens if max_tokens is None else max_tokens,
             "stop": tuple(stop),
+            "said": said,
+            "may_shift": may_shift,
+            "logprobs": logprobs,
         }
         begin = Call("generate", (list(prompt),), options)
         self._be_ready()

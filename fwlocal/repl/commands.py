@@ -1,56 +1,56 @@
-"""The slash commands: one table is what they do and what ``/help`` says of them."""
+"""The slash commands: one table is what they do, what ``/help`` says and what TAB offers."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable
-from dataclasses import dataclass
-
-from fwlocal.conversation import Conversation
 from fwlocal.errors import UsageError
+from fwlocal.repl.ab import AB_COMMANDS
+from fwlocal.repl.command import Command, Sitting
+from fwlocal.repl.completion import unknown_command
+from fwlocal.repl.context import CONTEXT_COMMANDS
+from fwlocal.repl.files import FILE_COMMANDS
+from fwlocal.repl.models import MODEL_COMMANDS
+from fwlocal.repl.saved import SAVED_COMMANDS
+from fwlocal.repl.settings import SETTINGS_COMMANDS
+from fwlocal.repl.talk import TALK_COMMANDS
+
+KEYS_HELP = (
+    "Enter sends, Alt-Enter begins a new line, TAB completes, Ctrl-R searches what was typed.",
+    'Text between """ and """ may have many lines; //text begins with a slash.',
+    "Ctrl-C stops an answer, Ctrl-D leaves.",
+)
 
 
-@dataclass(frozen=True)
-class Command:
-    """``run`` changes the conversation and returns what to say, or None to leave the chat; after
-    one that ``asks``, the conversation waits for an answer."""
-
-    name: str
-    help: str
-    run: Callable[[Conversation], str | None]
-    asks: bool = False
-
-
-def _help(_: Conversation) -> str:
-    width = max(len(command.name) for command in COMMANDS)
-    lines = [f"  {command.name:<{width}}  {command.help}" for command in COMMANDS]
-    return "\n".join([*lines, "  Ctrl-C stops an answer, Ctrl-D leaves."])
-
-
-def _reset(conversation: Conversation) -> str:
-    conversation.reset()
-    return "The conversation starts anew."
-
-
-def _retry(conversation: Conversation) -> str:
-    conversation.ask_again()
-    return ""
+def _help(sitting: Sitting, _: str) -> str:
+    width = max(len(command.usage) for command in COMMANDS)
+    if width + 2 > sitting.screen.width() // 2:  # too narrow for two columns
+        rows = [f"  {command.usage}\n      {command.help}" for command in COMMANDS]
+    else:
+        rows = [f"  {command.usage:<{width}}  {command.help}" for command in COMMANDS]
+    return "\n".join([*rows, *KEYS_HELP])
 
 
 COMMANDS = (
     Command("/help", "show this", _help),
-    Command("/retry", "ask the last message again", _retry, asks=True),
-    Command("/reset", "forget the conversation", _reset),
-    Command("/exit", "leave", lambda _: None),
+    *TALK_COMMANDS,
+    *FILE_COMMANDS,
+    *MODEL_COMMANDS,
+    *AB_COMMANDS,
+    *SETTINGS_COMMANDS,
+    *CONTEXT_COMMANDS,
+    *SAVED_COMMANDS,
+    Command("/exit", "leave", lambda _, __: None),
 )
+BY_NAME = {command.name: command for command in COMMANDS}
 
 
-def find(text: str) -> Command:
-    """The command that ``text`` names. Raises UsageError, offering the nearest."""
-    name = text.split()[0]
-    commands = {command.name: command for command in COMMANDS}
-    if name in commands:
-        return commands[name]
-    near = difflib.get_close_matches(name, commands, n=1)
-    offer = f"did you mean {near[0]}?" if near else "/help lists the commands"
-    raise UsageError(f"there is no command {name}; {offer}")
+def find(text: str) -> tuple[Command, str]:
+    """The command that ``text`` names, and its argument. Raises UsageError, offering the nearest
+    for an unknown one, and for an argument that it does not take."""
+    name, *rest = text.split(maxsplit=1)
+    argument = rest[0].strip() if rest else ""
+    command = BY_NAME.get(name)
+    if command is None:
+        raise UsageError(unknown_command(text, BY_NAME))
+    if argument and not command.argument:
+        raise UsageError(f"{name} takes nothing after it; type {name} alone")
+    return command, argument

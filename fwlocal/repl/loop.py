@@ -1,109 +1,166 @@
 """The chat's loop: read a message, stream the answer, again.
 
-It reads through ``ask`` and writes through ``say``, and knows no terminal.
+It reads and writes through a Screen, and knows no terminal.
 """
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
-from fwlocal.answer import Result
 from fwlocal.conversation import Conversation
 from fwlocal.engine import EngineLike
-from fwlocal.errors import FwlocalError, Interrupted, WorkerLost
-from fwlocal.interrupts import catching
-from fwlocal.repl.commands import find
-from fwlocal.terminal import inert
+from fwlocal.errors import FwlocalError, Interrupted, PromptTooLong, WorkerLost
+from fwlocal.loader import LoadedModel
+from fwlocal.repl.answering import respond
+from fwlocal.repl.command import Screen
+from fwlocal.repl.commands import BY_NAME, find
+from fwlocal.repl.completion import as_message, looks_like_command
+from fwlocal.repl.files import with_attachments
+from fwlocal.repl.models import described
+from fwlocal.repl.settings import chosen_sampling
+from fwlocal.repl.state import State
+from fwlocal.sessions.recording import Recorder, speaker_of
 
 LEAVE_HINT = "(Ctrl-D or /exit leaves)"
+
+Open = Callable[[str, "str | None"], LoadedModel]
+
+
+class ModelGone(FwlocalError):
+    """No model is loaded any more; the chat is saved and cannot go on."""
 
 
 @dataclass
 class Chat:
-    """One chat. ``ask`` returns a line or raises EOFError (leave) or KeyboardInterrupt; ``say``
-    writes answers; ``note`` writes a line of the program's own."""
+    """One chat. ``open`` loads a model by name, in a prompt format or its own; ``recorder`` keeps
+    what is said, without one it is not saved."""
 
-    engine: EngineLike
+    loaded: LoadedModel
     conversation: Conversation
-    ask: Callable[[], str]
-    say: Callable[[str], None]
-    note: Callable[[str], None]
-    max_tokens: int | None = None
+    screen: Screen
+    open: Open
+    state: State = field(default_factory=State)
+    recorder: Recorder = field(default_factory=lambda: Recorder(saves=False))
+
+    def __post_init__(self) -> None:
+        self.go_on_with(self.conversation)
+        self.replace(self.loaded)
+
+    @property
+    def engine(self) -> EngineLike:
+        """The one that answers."""
+        return self.loaded.engine
+
+    @property
+    def described(self) -> str:
+        """The model that answers, and its prompt format."""
+        return described(self)
+
+    def go_on_with(self, conversation: Conversation) -> None:
+        """Chat on in another conversation, which the recorder has."""
+        self.conversation = conversation
+        conversation.on_change = self.recorder.note
+
+    def load(self, model: str, prompt_format: str | None = None) -> LoadedModel:
+        """Load a model beside the one that answers. Raises FwlocalError."""
+        return self.open(model, prompt_format)
+
+    def replace(self, loaded: LoadedModel) -> None:
+        """Have that one answer from now on; the one before is closed."""
+        before, self.loaded = self.loaded, loaded
+        if before.engine is not loaded.engine:
+            before.engine.close()
+            if not loaded.header.has_tokens_of(before.header):
+                self.conversation.forget_tokens()
+        self.recorder.speaker = speaker_of(loaded)
+        self.engine.sampling = chosen_sampling(self)
+        self.recorder.sampling = lambda: self.engine.sampling
+
+    @contextlib.contextmanager
+    def release(self) -> Iterator[None]:
+        """While inside, the model that answers is not in memory; at the end it is loaded again,
+        unless another has replaced it. Raises ModelGone where it cannot be."""
+        before = self.loaded
+        before.engine.close()
+        try:
+            yield
+        except SystemExit:  # a signal to leave: nothing is to be answered any more
+            raise
+        except BaseException:
+            self._load_again(before)
+            raise
+        self._load_again(before)
+
+    def _load_again(self, before: LoadedModel) -> None:
+        """Bring a closed model back, unless another has replaced it."""
+        if self.loaded is not before:
+            return
+        try:
+            self.replace(self.open(speaker_of(before).model, before.prompt_format))
+        except FwlocalError as error:
+            raise ModelGone(f"{before.file.name} cannot be loaded again: {error}") from error
 
     def run(self) -> None:
-        """Chat until the user leaves. Raises Interrupted when the process is terminated."""
+        """Chat until the user leaves. Raises Interrupted when the process is terminated, and
+        ModelGone."""
+        hinted = False
         while True:
             try:
-                text = self.ask().strip()
+                draft, self.state.draft = self.state.draft, ""
+                text = self.screen.ask(draft).strip()
             except KeyboardInterrupt:
-                self.note(LEAVE_HINT)
+                if hinted:
+                    return
+                self.screen.note(LEAVE_HINT)
+                hinted = True
                 continue
             except EOFError:
                 return
+            hinted = False
             if text and not self.handle(text):
                 return
 
     def handle(self, text: str) -> bool:
         """Run a command or answer a message; False to leave. A user's error is said and passes."""
         try:
-            return self.obey(text) if text.startswith("/") else self.answer(text)
-        except Interrupted:
-            if self.engine.interrupt.signal != signal.SIGINT:
+            if looks_like_command(text, BY_NAME):
+                return self.obey(text)
+            return self.answer(as_message(text))
+        except ModelGone:
+            raise
+        except KeyboardInterrupt:
+            self.screen.note("(stopped)")
+        except Interrupted as stopped:
+            if stopped.exit_code != Interrupted.exit_code:  # terminated, not Ctrl-C
                 raise
-            self.note("(stopped)")
+            self.screen.note("(stopped)")
         except WorkerLost as error:
-            self.note(f"{error.lost} /retry")
+            self.screen.note(f"{error.lost} /retry")
         except FwlocalError as error:
-            self.note(str(error))
+            self.screen.note(str(error))
         return True
 
     def obey(self, text: str) -> bool:
         """Run a command; False to leave."""
-        command = find(text)
-        said = command.run(self.conversation)
+        command, argument = find(text)
+        said = command.run(self, argument)
         if said:
-            self.note(said)
+            self.screen.note(said)
         if command.asks:
-            self.respond()
+            respond(self)
         return said is not None
 
     def answer(self, text: str) -> bool:
-        """Answer a message."""
-        self.conversation.ask(text)
-        self.respond()
-        return True
-
-    def respond(self) -> None:
-        """Stream the answer that the conversation waits for; what was said before Ctrl-C stays."""
-        interrupt = self.engine.interrupt
-        interrupt.clear()
-        said = False
+        """Answer a message, with the files that were attached to it; one that does not fit can be
+        changed."""
+        self.state.n_retries = 0
+        self.conversation.ask(with_attachments(text, self.state.attached))
         try:
-            with catching(interrupt, patient=True):
-                messages = self.conversation.messages
-                generation = self.engine.chat(messages, max_tokens=self.max_tokens)
-                for piece in generation:
-                    self.say(inert(piece))
-                    said = True
-        except FwlocalError:
-            self.conversation.take_back()  # /retry asks it again
-            if said:
-                self.say("\n")
+            respond(self)
+        except PromptTooLong:
+            self.state.draft = text
             raise
-        self.say("\n")
-        if generation.result.text:
-            self.conversation.answered(generation.result)
-        else:
-            self.conversation.take_back()
-        self._explain_end(generation.result)
-        if interrupt.signal == signal.SIGTERM:
-            raise Interrupted("terminated", exit_code=interrupt.exit_code)
-
-    def _explain_end(self, result: Result) -> None:
-        if result.finish_reason == "interrupt":
-            self.note("(stopped)")
-        elif result.finish_reason == "length":
-            full = result.prompt_tokens + result.completion_tokens >= self.engine.limit
-            self.note("(cut: the context is full; /reset starts anew)" if full else "(cut)")
+        self.state.attached.clear()
+        return True

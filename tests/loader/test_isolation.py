@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from fwlocal.answer import Generation, Result
+from fwlocal.conversation import Conversation
 from fwlocal.engine import Engine, EngineLike
 from fwlocal.errors import (
     BadGrammar,
@@ -37,6 +38,7 @@ ENGINE_CHILD = "tests.loader.engine_child"
 GREEDY = SamplingParams(temperature=0, seed=1)
 HELLO = [Message("user", "the whale sings")]
 OPTIONS = EngineOptions(prompt_format="freewilly2", n_threads=1)
+LETTERS = SamplingParams(temperature=0, seed=1, grammar='root ::= "a"{8}')
 ENDLESS = SamplingParams(temperature=0, grammar='root ::= "a" root')
 
 
@@ -95,7 +97,25 @@ def answers(engine: EngineLike) -> list[Result]:
     raw = engine.text_tokens("<s>the whale</s> sings")
     third = finished(engine.generate(raw, sampling=GREEDY, max_tokens=8))
     seeded = SamplingParams(temperature=1.5, top_k=0, top_p=1, seed=7)
-    return [first, second, third, finished(engine.chat(HELLO, sampling=seeded, max_tokens=9))]
+    fourth = finished(engine.chat(HELLO, sampling=seeded, max_tokens=9))
+    return [first, second, third, fourth, *answers_that_go_on(engine)]
+
+
+def answers_that_go_on(engine: EngineLike) -> list[Result]:
+    """An answer that was cut, its rest, and a last one without the turns before."""
+    chat = Conversation("be kind")
+    results = []
+    for question in ("the whale sings", "and the sea", "and the whale"):
+        chat.ask(question * 5)
+        results.append(finished(engine.chat(chat.messages, sampling=LETTERS, max_tokens=4)))
+        chat.answered(results[-1])
+        chat.go_on()
+        results.append(finished(engine.chat(chat.messages, sampling=LETTERS, logprobs=2)))
+        chat.continued(results[-1])
+    assert [turn.content for turn in chat.turns[1::2]] == ["aaaaaaaa"] * 3
+    chat.ask("and?")
+    chat.n_left = 1
+    return [*results, finished(engine.chat(chat.messages, sampling=LETTERS, may_shift=True))]
 
 
 def test_both_kinds_of_engine_have_one_face(tiny_engine: Engine, shared: IsolatedEngine) -> None:
@@ -106,6 +126,7 @@ def test_both_kinds_of_engine_have_one_face(tiny_engine: Engine, shared: Isolate
         assert getattr(there, name) == getattr(here, name), name
     assert there.load_s > 0
     assert there.prompt_tokens(HELLO) == here.prompt_tokens(HELLO)
+    assert there.count(HELLO) == here.count(HELLO) == len(here.prompt_tokens(HELLO))
     assert there.text_tokens("<s>sea</s>") == here.text_tokens("<s>sea</s>")
 
 
@@ -116,6 +137,8 @@ def test_answers_are_those_of_an_engine_in_this_process(
 
     assert answers(shared) == expected
     assert expected[1].reused_tokens > 0
+    assert expected[5].logprobs
+    assert expected[-1].reused_tokens > expected[4].prompt_tokens
 
 
 def test_it_lives_in_another_process(shared: IsolatedEngine) -> None:

@@ -10,42 +10,47 @@ import pytest
 from fwlocal.conversation import Conversation
 from fwlocal.loader import EngineOptions, Library, LoadedModel, open_model
 from fwlocal.repl.loop import Chat
-from fwlocal.sampling import SamplingParams
+from fwlocal.repl.state import State
 from tests import tiny_llama
+from tests.repl.fakes import FakeScreen
 from tests.workers.loopback import LoopbackWorker
 
 SAID = "a" * 500
-SAMPLING = SamplingParams(temperature=0, seed=1, grammar=f'root ::= "a"{{{len(SAID)}}}')
+SAMPLING = {"temperature": 1.0, "seed": 1, "grammar": f'root ::= "a"{{{len(SAID)}}}'}
 MIB = 1 << 20
 
 
-class Session:
+class User(FakeScreen):
     """A user who does ``steps``: a line is typed, anything else is done. ``after`` so many pieces
     of an answer, ``then`` happens, once."""
 
     def __init__(self, *steps: str | Callable[[], None]) -> None:
+        super().__init__()
         self.steps = iter(steps)
-        self.said: list[str] = []
-        self.notes: list[str] = []
-        self.after = 5
+        self.n_pieces, self.after = 0, 5
         self.then: Callable[[], None] = lambda: None
 
-    def ask(self) -> str:
+    def ask(self, default: str = "") -> str:
         for step in self.steps:
             if isinstance(step, str):
                 return step
             step()
         raise EOFError
 
-    def say(self, text: str) -> None:
-        self.said.append(text)
-        if len(self.said) == self.after:
+    def write(self, text: str) -> None:
+        super().write(text)
+        self.n_pieces += 1
+        if self.n_pieces == self.after:
             self.then()
 
     def chat_with(self, loaded: LoadedModel) -> Conversation:
-        conversation = Conversation(None)
-        Chat(loaded.engine, conversation, self.ask, self.say, self.notes.append).run()
-        return conversation
+        chat = Chat(loaded, Conversation(None), self, no_other, State(sampling=SAMPLING))
+        chat.run()
+        return chat.conversation
+
+
+def no_other(model: str, prompt_format: str | None) -> LoadedModel:
+    raise AssertionError(f"{model} is not asked for")
 
 
 def load_on(workers: tuple[LoopbackWorker, LoopbackWorker], folder: Path) -> LoadedModel:
@@ -71,10 +76,9 @@ def test_a_chat_survives_the_loss_of_a_worker(tmp_path: Path, home: Path, victim
         loaded = load_on((first, second), tmp_path)
         assert [share.n_layers > 0 for share in loaded.plan.gpus] == [True, True]
         lost = (first, second)[victim]
-        session = Session("hello", "/retry", lost.restart, "/retry", "and now?")
+        session = User("hello", "/retry", lost.restart, "/retry", "and now?")
         session.then = lost.kill
-        with loaded.engine as engine:
-            engine.sampling = SAMPLING
+        with loaded.engine:
             conversation = session.chat_with(loaded)
 
     assert session.notes[0] == (
@@ -82,8 +86,8 @@ def test_a_chat_survives_the_loss_of_a_worker(tmp_path: Path, home: Path, victim
     )
     assert lost.address in session.notes[1]
     assert len(session.notes) == 2
-    assert "".join(session.said).startswith("aaaaa")
-    assert "".join(session.said).endswith(f"a\n{SAID}\n{SAID}\n")
+    assert session.said.startswith("aaaaa")
+    assert session.said.endswith(f"a\n{SAID}\n{SAID}\n")
     assert [(turn.role, turn.content) for turn in conversation.turns] == [
         ("user", "hello"),
         ("assistant", SAID),
@@ -102,9 +106,8 @@ def test_a_worker_that_was_restarted_between_two_answers_is_found_again(
             first.kill()
             first.restart()
 
-        session = Session("hello", restart, "and now?")
-        with loaded.engine as engine:
-            engine.sampling = SAMPLING
+        session = User("hello", restart, "and now?")
+        with loaded.engine:
             conversation = session.chat_with(loaded)
 
     assert session.notes == []

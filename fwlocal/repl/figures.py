@@ -1,0 +1,71 @@
+"""An answer's counts and speeds, and what fills the context, in words and as a bar."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fwlocal.answer import Result
+
+# One sign for each kind of share, so that the bar is read without colours too.
+_SIGNS = "▓█▒"
+_FREE = "░"
+WIDEST_BAR = 60  # cells
+
+
+@dataclass(frozen=True)
+class Share:
+    """Tokens of one part of the context."""
+
+    name: str
+    tokens: int
+
+
+def stats_line(result: Result, limit: int) -> str:
+    """What stands under an answer."""
+    t = result.timings
+    used = result.prompt_tokens + result.completion_tokens
+    return (
+        f"{t.decode_tps:.1f} tok/s, first token after {t.ttft_s:.2f} s, context {used} of {limit} "
+        f"tokens ({percent(used, limit)})"
+    )
+
+
+def figures(result: Result) -> str:
+    """All that is known of an answer."""
+    t = result.timings
+    evaluated = result.prompt_tokens - result.reused_tokens
+    return "\n".join(
+        (
+            f"  prompt   {result.prompt_tokens} tokens, {result.reused_tokens} of them reused; "
+            f"{evaluated} in {t.prefill_s:.2f} s, {t.prefill_tps:.1f} tok/s",
+            f"  answer   {result.completion_tokens} tokens in {t.decode_s:.2f} s, "
+            f"{t.decode_tps:.1f} tok/s; ended by {result.finish_reason}",
+            f"  latency  first token after {t.ttft_s:.2f} s",
+            f"  seed     {result.seed}",
+        )
+    )
+
+
+def percent(part: int, whole: int) -> str:
+    """A share of a whole, in whole percent."""
+    return f"{100 * part // max(whole, 1)} %"
+
+
+def context_bar(shares: Sequence[Share], limit: int, width: int) -> str:
+    """A bar of at most ``width`` cells, each share with its sign, and what the signs mean."""
+    cells = max(1, min(WIDEST_BAR, width))
+    bar, seen = "", 0
+    for sign, share in zip(_SIGNS, shares, strict=False):
+        seen += share.tokens
+        upto = min(cells, round(cells * seen / max(limit, 1)))
+        bar += sign * (upto - len(bar))
+    bar += _FREE * (cells - len(bar))
+    used = sum(share.tokens for share in shares)
+    rows = [*zip(_SIGNS, shares, strict=False), (_FREE, Share("free", max(limit - used, 0)))]
+    digits = len(str(limit))
+    legend = [
+        f"{sign} {share.tokens:>{digits}}  {percent(share.tokens, limit):>5}  {share.name}"
+        for sign, share in rows
+    ]
+    return "\n".join([bar, *legend])

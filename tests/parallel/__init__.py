@@ -1,0 +1,1 @@
+"""fwlocal/parallel: many prompts decoded together."""
