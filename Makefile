@@ -5,6 +5,7 @@
 # make compare-convert  the converter beside llama.cpp's (also installs torch for the latter)
 # make compare-hub  downloads and streamed conversions against a Hub on loopback, cut and killed
 # make compare-offload  layers on a GPU beside llama-fit-params, for the same files and memory
+# make compare-chat  late turns beside early ones, what Markdown costs, many prompts at once
 # make compare-gpu  a 70B-shaped model on an NVIDIA GPU: budgets, bytes, speeds
 # make pictures  draw the README's pictures anew
 #
@@ -36,8 +37,8 @@ BUILD_ARGS := -DGGML_RPC=ON -DLLAVA_BUILD=OFF $(CMAKE_ARGS_$(BACKEND))
 BUILT := $(VENV)/.$(LLAMA_CPP_PYTHON)-$(BACKEND)
 INSTALLED := $(VENV)/.fwlocal
 
-.PHONY: chat test lint check compare compare-convert compare-hub compare-offload compare-gpu \
-  pictures clean
+.PHONY: chat test lint check compare compare-convert compare-hub compare-offload compare-chat \
+  compare-gpu pictures clean
 
 chat: $(INSTALLED)
 	@$(VENV)/bin/fwlocal chat
@@ -68,6 +69,11 @@ compare-hub: $(INSTALLED)
 compare-offload: $(INSTALLED)
 	tests/llamacpp_tools.sh .tools
 	$(VENV)/bin/python -m tests.compare_offload .tools/bin
+
+compare-chat: $(INSTALLED)
+	$(VENV)/bin/python -m tests.compare_chat
+	$(VENV)/bin/python -m tests.compare_rendering
+	$(VENV)/bin/python -m tests.compare_batch
 
 compare-gpu: $(INSTALLED)
 	$(VENV)/bin/python -m tests.gpu.offload

@@ -13,16 +13,17 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import pexpect
 import pyte
 from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
+from fwlocal.loader import Library, open_file
+from fwlocal.registry import DEFAULT_MODEL
 from tests.convert.checkpoints import write_checkpoint
 from tests.hub_server import HubServer
+from tests.terminal import Terminal
 from tests.tiny_llama import Shape
 
 COLUMNS = 96
@@ -32,31 +33,23 @@ QUIET_S = 3.0  # a screen that has not changed for so long is finished
 COLOURS = {"default": "white", "brown": "yellow", "brightblack": "bright_black"}
 
 
-def screen(program: str, rows: int, typed: Sequence[str] = ()) -> pyte.Screen:
-    """The screen once ``program`` has run and has answered every line ``typed``."""
-    display = pyte.Screen(COLUMNS, rows)
-    stream = pyte.ByteStream(display)
+def screen(
+    program: str, rows: int, typed: Sequence[str] = (), keys: str = "", **env: str
+) -> pyte.Screen:
+    """The screen once ``program`` has run, has answered every line ``typed``, and ``keys`` were
+    pressed."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    terminal = {"TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1", "PATH": path}
     steps = program.split("; ")
-    shell = ["-c", "; ".join(f"printf '%s\\n' '$ {step}'; {step}" for step in steps)]
-    environment = {**os.environ, **terminal}
-    child = pexpect.spawn("/bin/sh", shell, dimensions=(rows, COLUMNS), env=environment)
-    _settle(child, stream)
-    for line in typed:
-        child.send(line + "\r")
-        _settle(child, stream)
-    child.close(force=True)
-    return display
-
-
-def _settle(child: Any, stream: pyte.ByteStream) -> None:
-    """Draw what comes until nothing more does."""
-    try:
-        while True:
-            stream.feed(child.read_nonblocking(65536, timeout=QUIET_S))
-    except (pexpect.TIMEOUT, pexpect.EOF):
-        return
+    shell = "; ".join(f"printf '%s\\n' '$ {step}'; {step}" for step in steps)
+    command = ["/bin/sh", "-c", shell]
+    with Terminal(command, columns=COLUMNS, rows=rows, env={"PATH": path, **env}) as terminal:
+        terminal.settle(QUIET_S)
+        for line in typed:
+            terminal.send(line)
+            terminal.settle(QUIET_S)
+        terminal.type(keys)
+        terminal.settle(QUIET_S)
+        return terminal.screen
 
 
 def draw(display: pyte.Screen, title: str, path: Path) -> None:
@@ -81,13 +74,47 @@ def _line(display: pyte.Screen, row: int) -> Text:
     return line
 
 
+def draw_chats(folder: Path) -> None:
+    """The chat: answers, the menu of commands, and two levels side by side."""
+    questions = [
+        "What is the capital of France?",
+        "Write a Python function that adds two numbers.",
+        "/tokens",
+    ]
+    program = "fwlocal chat --stats --temp 0"
+    draw(screen(program, 44, questions), "fwlocal chat", folder / "chat.svg")
+    menu = screen("fwlocal chat", 14, ["What is the capital of France?"], keys="/s\t")
+    draw(menu, "fwlocal chat", folder / "commands.svg")
+    with tempfile.TemporaryDirectory() as temporary:
+        small = [requantized(Path(temporary), level) for level in ("Q8_0", "Q4_0")]
+        os.chdir(temporary)
+        program = f"fwlocal chat -m {small[0].name} --prompt-format freewilly2 --max-tokens 60"
+        typed = ["What is a whale?", f"/ab {small[0].name} {small[1].name}", "2"]
+        draw(screen(program, 34, typed), "fwlocal chat", folder / "ab.svg")
+
+
+def requantized(folder: Path, level: str) -> Path:
+    """The default model at another level, by llama.cpp's own quantizer."""
+    import llama_cpp
+
+    source = open_file(DEFAULT_MODEL, Library.default())[0].path
+    path = folder / f"SmolLM2-{level}.gguf"
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.allow_requantize = True
+    params.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{level}")
+    if llama_cpp.llama_model_quantize(bytes(source), bytes(path), params):
+        raise SystemExit(f"{path}: llama.cpp could not make it")
+    return path
+
+
 def main() -> None:
     """Draw all pictures."""
     folder = Path(sys.argv[1]).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    questions = ["What is the capital of France?", "List three fruits.", "/help"]
+    with tempfile.TemporaryDirectory() as chats:
+        os.environ |= {"FWLOCAL_SESSIONS": chats, "FWLOCAL_HISTORY": f"{chats}/history.jsonl"}
+        draw_chats(folder)
     pipe = 'echo "The sea is blue and deep." | fwlocal run "Say this in other words" --stats'
-    draw(screen("fwlocal chat", 24, questions), "fwlocal chat", folder / "chat.svg")
     draw(screen(pipe, 24), "fwlocal run", folder / "run.svg")
     program = "fwlocal plan freewilly2:Q4_K_M --gpu-memory 24G,16G --ram 64G"
     draw(screen(program, 17), "fwlocal plan", folder / "plan.svg")
