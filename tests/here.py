@@ -45,3 +45,8 @@ def running_here(
         log.setLevel(level)
         log.handlers = handlers
         signal.signal(signal.SIGTERM, on_sigterm)
+
+
+def one_line(text: str) -> bool:
+    """Whether an error is told in one line of the program's own."""
+    return text.startswith("fwlocal: ") and text.count("\n") == 1

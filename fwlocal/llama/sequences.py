@@ -110,13 +110,6 @@ class Sequences:
         found = lib.llama_get_logits_ith(self.handle, row - n_rows)
         return ctypes.string_at(found, 4 * self._model.n_vocab)
 
-    def likeliest(self, row: int, n_rows: int) -> int:
-        """The token with the largest logit in one of those rows, the first of equals."""
-        import numpy as np
-
-        found = lib.llama_get_logits_ith(self.handle, row - n_rows)
-        return int(np.ctypeslib.as_array(found, (self._model.n_vocab,)).argmax())
-
     def truncate(self, lane: int, n_tokens: int) -> bool:
         """Keep the first ``n_tokens`` of a lane; False if it cannot, and then the lane is empty."""
         if lib.llama_memory_seq_rm(self._memory, lane, n_tokens, -1):
@@ -162,16 +155,8 @@ class Sequences:
 class RowSampler(Sampler):
     """A sampler that chooses by one row of several."""
 
-    def __init__(
-        self, model: Model, stages: Sequence[tuple[str, Sequence[float]]], grammar: str | None
-    ) -> None:
-        super().__init__(model, stages, grammar)
-        self._is_greedy = grammar is None and [name for name, _ in stages] == ["greedy"]
-
     def sample_row(self, sequences: Sequences, row: int, n_rows: int) -> int:
         """The token that follows the Nth of the ``n_rows`` computed last, and remember it."""
-        if self._is_greedy:  # the first of the likeliest, as llama.cpp's, in a tenth of the time
-            return sequences.likeliest(row, n_rows)
         if self._grammar is None:
             return int(lib.llama_sampler_sample(self._chain, sequences.handle, row - n_rows))
         logits = sequences.logits(row, n_rows)

@@ -188,15 +188,6 @@ def test_also_of_short_prompts(model: llama.Model) -> None:
     assert [found[key].reused_tokens for key in (0, 5)] == [0, 16]
 
 
-def test_greedy_is_the_likeliest_token_by_another_way(model: llama.Model) -> None:
-    asked = [job(key, "whale" * (1 + key), 60) for key in range(4)]
-    of_one = [job(key, "whale" * (1 + key), 60, temperature=1.0, top_k=1) for key in range(4)]
-    with opened(model, sized(asked, 2)) as pool:
-        greedy, drawn = answers(pool, asked), answers(pool, of_one)
-
-    assert all(greedy[key].text == drawn[key].text for key in range(4))
-
-
 def test_an_answer_may_outgrow_its_lane(model: llama.Model) -> None:
     asked = [job(0, "a" * 200, 400), job(1, "b" * 90, 30), job(2, "c" * 230, 300)]
     small = PoolSize(n_lanes=2, n_ctx=256, limit=LIMIT)

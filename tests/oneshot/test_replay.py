@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from fwlocal.oneshot.replay import Verdict, lines
 from fwlocal.prompts import Message
 from fwlocal.sampling import SamplingParams
 from tests.conftest import Run
-from tests.here import running_here
+from tests.here import one_line
 
 RECORD: dict[str, Any] = {
     "text": "Paris",
@@ -102,47 +101,6 @@ def test_a_difference_is_shown_with_what_changed() -> None:
         "  layers: 1 on CPU then, 2 on CPU now\n"
     )
     assert lines(Verdict("a", "b", ())).endswith("  nothing else that is recorded has changed\n")
-
-
-@pytest.fixture(autouse=True)
-def _folder(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty store, and a working folder with two sources."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FWLOCAL_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "a.py").write_text("the sea\n")
-    (tmp_path / "src" / "b.py").write_text("the whale sings\n")
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """The program, in this process."""
-    with running_here(monkeypatch, capsys) as run:
-        yield run
-
-
-@pytest.fixture
-def ask(here: Run, tiny_gguf: Path) -> Run:
-    """``fwlocal run`` on the tiny model."""
-
-    def run(*arguments: str | Path, stdin: str | bytes = "") -> Any:
-        return here("run", "-m", tiny_gguf, "--max-tokens", "6", *arguments, stdin=stdin)
-
-    return run
-
-
-@pytest.fixture
-def record(ask: Run) -> Any:
-    """What ``--json`` says."""
-
-    def run(*arguments: str | Path, stdin: str = "") -> Any:
-        return json.loads(ask("--json", *arguments, stdin=stdin).stdout)
-
-    return run
-
-
-def one_line(text: str) -> bool:
-    return text.startswith("fwlocal: ") and text.count("\n") == 1
 
 
 @pytest.mark.parametrize(
