@@ -15,16 +15,16 @@ from fwlocal.errors import UsageError
 from fwlocal.prompts import Message
 
 ChangeKind = Literal[
-    "user", "retry", "assistant", "continue", "continued", "unanswered", "undo", "reset", "system"
+    "user", "retry", "edit", "assistant", "continue", "continued", "unanswered", "undo", "system"
 ]
 
 
 @dataclass(frozen=True)
 class Change:
-    """What happened to a conversation: a question was asked, or asked again; it was answered (with
-    ``result``), or taken back unanswered; the last answer is to go on, and went on by ``text``;
-    ``n_turns`` questions and their answers were undone; all was forgotten; the system text became
-    ``text``."""
+    """What happened to a conversation: a question was asked, asked again, or asked in other words
+    (``text``); it was answered (with ``result``), or taken back unanswered; the last answer is to
+    go on, and went on by ``text``; ``n_turns`` questions and their answers were undone; the system
+    text became ``text``."""
 
     kind: ChangeKind
     text: str = ""
@@ -86,25 +86,25 @@ class Conversation:
     def ask_again(self) -> None:
         """Add the last question again: the one that was taken back, or the last with its answer,
         which makes room. Raises UsageError when nothing was asked yet."""
-        if self.unanswered is not None:
-            self._ask(self.unanswered)
-        elif self.turns:
-            replaced = self.turns[-2:]
-            del self.turns[-2:]
-            self._ask(replaced[0].content)
-            self._replaced = replaced
-        else:
+        if self.unanswered is None and not self.turns:
             raise UsageError("there is nothing to ask again yet")
+        self._ask_instead(self.last_question)
         self.on_change(Change("retry"))
 
+    def _ask_instead(self, text: str) -> None:
+        """Add a question in place of the last one and its answer, if it has any."""
+        replaced = self.turns[-2:] if self.unanswered is None else []
+        del self.turns[len(self.turns) - len(replaced) :]
+        self._ask(text)
+        self._replaced = replaced
+
     def edit_last(self, text: str) -> None:
-        """Ask ``text`` in place of the last question, whose answer is undone. Raises UsageError
-        when nothing was asked yet."""
+        """Ask ``text`` in place of the last question and its answer. Raises UsageError when nothing
+        was asked yet."""
         if not self.turns and self.unanswered is None:
             raise UsageError("there is no message to edit yet")
-        if self.unanswered is None:
-            self.undo()
-        self.ask(text)
+        self._ask_instead(text)
+        self.on_change(Change("edit", text))
 
     def go_on(self) -> None:
         """Have the last answer go on; ``continued`` or ``take_back`` ends that. Raises UsageError
@@ -127,6 +127,11 @@ class Conversation:
             else:
                 self.unanswered = question.content
         self.on_change(Change("unanswered"))
+
+    def settle(self) -> None:
+        """Take back what still waits for an answer, if anything does."""
+        if self.goes_on or len(self.turns) % 2:
+            self.take_back()
 
     def answered(self, result: Result) -> None:
         """Add the assistant's turn, or what its last one went on with."""
@@ -153,18 +158,13 @@ class Conversation:
         they are back in it. Raises UsageError if they are fewer."""
         n_all = len(self.turns) // 2
         if not 1 <= n_turns <= n_all:
-            raise UsageError(f"{n_turns} cannot be undone; there are {n_all} questions so far")
+            so_far = "is 1 question" if n_all == 1 else f"are {n_all} questions"
+            raise UsageError(f"{n_turns} cannot be undone; there {so_far} so far")
         del self.turns[-2 * n_turns :]
         if self.n_left >= n_all - n_turns:
             self.n_left = 0
         self.unanswered = None
         self.on_change(Change("undo", n_turns=n_turns))
-
-    def reset(self) -> None:
-        """Forget all turns; the system text stays."""
-        self.turns.clear()
-        self.unanswered, self.n_left = None, 0
-        self.on_change(Change("reset"))
 
     def forget_tokens(self) -> None:
         """Another vocabulary answers from now on: what was said is its text alone."""

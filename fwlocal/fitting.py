@@ -63,7 +63,7 @@ def fit(
     if on_full == STOP:
         raise PromptTooLong(
             f"the context is full: the prompt has {counted(n_left)} tokens and it holds {limit}; "
-            "start anew, or let the oldest turns leave (--on-full shift)"
+            "/reset starts anew, /set on-full shift lets the oldest turns leave"
         )
     target = alone + max(0, limit - room - alone) // 2
     choices = range(n_left, n_may_leave + 1)

@@ -88,7 +88,7 @@ def main() -> None:
     """Run the comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--parallel", type=int, nargs="*", default=[1, 2, 4, 8, 16])
+    parser.add_argument("--parallel", type=int, nargs="*", default=[1, 8])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--max-tokens", type=int, default=128)
     parser.add_argument("--prompts", type=int, default=40)

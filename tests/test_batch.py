@@ -116,6 +116,15 @@ def test_an_id_comes_once() -> None:
     assert found[2].id == 4  # blank lines count, too
 
 
+def test_a_lines_own_id_may_be_the_number_of_another_line() -> None:
+    lines = [b'{"prompt": "a"}', b'{"id": 1, "prompt": "b"}', b'{"prompt": "c"}']
+
+    found = list(read_lines(lines))
+
+    assert [one.id for one in found] == ["line 1", 1, 3]
+    assert all(isinstance(one, Asked) for one in found)
+
+
 json_values: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),

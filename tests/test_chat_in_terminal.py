@@ -18,6 +18,8 @@ pytest.importorskip("pyte")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
 
 if sys.platform != "win32":
+    import termios
+
     from tests.terminal import Terminal, fwlocal
 
 AT_WORK = Path(__file__).with_name("chat_at_work.py")
@@ -202,6 +204,7 @@ def test_every_command_answers(chat: Terminal, tmp_path: Path) -> None:
         "/stats": "no answer yet",
         "/tokens": "free",
         "/plan": "layers:",
+        "/history": "Nothing was said",
         "/save": "Saved",
         "/load nothing": "no session nothing",
         "/sessions": "chat",
@@ -251,6 +254,18 @@ def test_tab_completes_commands_and_paths(chat: Terminal, tmp_path: Path) -> Non
 
 def test_an_unknown_command_offers_the_nearest(chat: Terminal) -> None:
     assert "did you mean /help?" in " ".join(chat.ask("/hlep"))
+
+
+def test_ctrl_c_as_soon_as_keys_are_quiet_leaves_the_terminal_as_it_was(
+    tiny_gguf: Path, home: Path
+) -> None:
+    with Terminal(fwlocal("chat", "-m", tiny_gguf)) as early:
+        before = termios.tcgetattr(early.child.child_fd)[3]
+        early.until(lambda: b"\x1b[?2004h" in early.output)
+        early.type("\x03")
+        early.until(lambda: not early.take())
+
+        assert termios.tcgetattr(early.child.child_fd)[3] == before
 
 
 def test_stdin_that_closes_ends_the_chat(chat: Terminal) -> None:

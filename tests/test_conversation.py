@@ -84,15 +84,6 @@ def test_asking_again_leaves_out_what_left() -> None:
     assert talk.context == ["be kind", "q3", "a3"]
 
 
-def test_reset_forgets_what_left_too() -> None:
-    talk = Talk(3)
-    talk.chat.n_left = 2
-    talk.chat.reset()
-    talk.chat.ask("anew")
-
-    assert talk.context == ["be kind", "anew"]
-
-
 def test_an_answer_goes_on() -> None:
     talk = Talk()
     talk.chat.ask("q")
@@ -152,7 +143,7 @@ def test_an_edited_question_takes_the_place_of_the_last() -> None:
     talk.chat.edit_last("q2, really")
 
     assert talk.context == ["be kind", "q1", "a1", "q2, really"]
-    assert talk.kinds == ["undo", "user"]
+    assert talk.kinds == ["edit"]
 
 
 def test_a_question_that_was_taken_back_can_be_edited() -> None:
@@ -163,7 +154,7 @@ def test_a_question_that_was_taken_back_can_be_edited() -> None:
     talk.chat.edit_last("short")
 
     assert talk.context == ["be kind", "q1", "a1", "short"]
-    assert talk.kinds == ["user", "unanswered", "user"]
+    assert talk.kinds == ["user", "unanswered", "edit"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -152,6 +153,25 @@ def test_two_chats_on_one_session(chat: Chat, folder: Folder, model: Path) -> No
     assert "leave that chat" in " ".join(other.ask("/load whales"))
     other.send("/exit")
     assert other.exit_code() == 0
+
+
+def test_a_chat_whose_model_is_gone(
+    chat: Chat, folder: Folder, model: Path, tmp_path: Path
+) -> None:
+    moved = tmp_path / "moved.gguf"
+    shutil.copy(model, moved)
+    first = chat("-m", str(moved), remembered=True)
+    first.send("hello")
+    first.until(has_turns(folder, 1))
+    first.wait_for_prompt()
+    first.send("/exit")
+    assert first.exit_code() == 0
+    moved.unlink()
+
+    with Terminal(fwlocal("chat", "--continue"), columns=300) as lost:
+        lost.wait_for("no such file; the chat goes on with another by -m MODEL")
+        assert lost.exit_code() == 1
+    assert "1 turn" in chat("--continue").text()
 
 
 def test_saved_loaded_listed_and_exported(chat: Chat, folder: Folder, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_ctrl_c_at_the_prompt_does_not_leave(chat: Any) -> None:
     chat.expect(r"\(Ctrl-D or /exit leaves\)")
     chat.expect(PROMPT)
     chat.send("/help\r")
-    chat.expect("forget the conversation")
+    chat.expect("begin a new conversation")
     chat.expect(PROMPT)
     chat.sendeof()
     assert leaves(chat)

@@ -51,10 +51,13 @@ def find_sides(names: Sequence[str], loaded: LoadedModel, library: Library) -> t
 def _side(file: ModelFile, loaded: LoadedModel, library: Library) -> Side:
     is_loaded = file.path == loaded.file.path or file.path.samefile(loaded.file.path)
     known, header = open_file(str(file.path), library)
+    is_alike = _is_same_model(known, loaded) or (
+        known.spec is None and header.speaks_like(loaded.header)
+    )
     return Side(
         label=_label(known, loaded),
         model=str(file.path),
-        prompt_format=loaded.prompt_format if _is_same_model(known, loaded) else None,
+        prompt_format=loaded.prompt_format if is_alike else None,
         size_bytes=sum(part.stat().st_size for part in splits.parts_of(file.path)),
         header=header,
         is_loaded=is_loaded,

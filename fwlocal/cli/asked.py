@@ -15,6 +15,7 @@ from fwlocal.cli.output import notify
 from fwlocal.errors import UsageError
 
 if TYPE_CHECKING:
+    from fwlocal.interrupts import Interrupt
     from fwlocal.loader import EngineOptions, LoadedModel
     from fwlocal.oneshot import Output
     from fwlocal.prompts import Message
@@ -78,20 +79,22 @@ def load_model(
     quiet: bool = False,
     verbose: bool = False,
     last_words: Callable[[str], NoReturn] = report_abort,
+    interrupt: Interrupt | None = None,
 ) -> LoadedModel:
     """Load a model with a progress bar that Ctrl-C stops; ``last_words`` are for a failed check of
-    llama.cpp's."""
+    llama.cpp's. An ``interrupt`` that is given is all that Ctrl-C sets, however often; without one
+    the second Ctrl-C ends the process."""
     from fwlocal import llama, loader
     from fwlocal.interrupts import Interrupt, catching
     from fwlocal.progress import ProgressBar
 
     llama.set_verbose(verbose)
     llama.exit_on_abort(last_words)
-    interrupt = Interrupt()
+    patient, interrupt = interrupt is not None, interrupt or Interrupt()
     library, tell = loader.Library.default(), told(quiet=quiet)
     with silenced(quiet=quiet):
         file, header = loader.open_file(model, library, tell)
-    with catching(interrupt), ProgressBar(f"loading {file.name}") as bar:
+    with catching(interrupt, patient=patient), ProgressBar(f"loading {file.name}") as bar:
         loaded = loader.load(
             file,
             header,

@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from fwlocal import options
 from fwlocal.cli.asked import (
@@ -14,10 +14,10 @@ from fwlocal.cli.asked import (
     loaded_model,
     model_name,
     piped_stdin,
+    report_abort,
     silenced,
     told,
 )
-from fwlocal.cli.output import notify
 from fwlocal.errors import FwlocalError, Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def run_batch(
     common = _common(rest)
     lines = _read(batch, out, raw=rest["raw"])
     llama.set_verbose(rest["verbose"])
-    llama.exit_on_abort(_report_abort)
+    llama.exit_on_abort(report_abort)
     tell = told(quiet=output.quiet)
     with silenced(quiet=output.quiet):
         name = model_name(rest["model"])
@@ -248,12 +248,6 @@ class _Run:
             raise FwlocalError(
                 f"{counts.n_cut} of {n_all} answers were cut; --max-tokens allows more"
             )
-
-
-def _report_abort(message: str) -> NoReturn:
-    """The last words before a failed check inside llama.cpp would abort the process."""
-    notify(f"llama.cpp failed a check of its own: {message}; the model file may be damaged")
-    os._exit(1)
 
 
 def _nobody(take: Callable[[], object]) -> Iterator[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from dataclasses import replace
 from functools import partial
@@ -20,7 +21,7 @@ from fwlocal.cli.asked import (
     report_abort,
 )
 from fwlocal.cli.output import notify
-from fwlocal.errors import UsageError
+from fwlocal.errors import Interrupted, ModelNotFound, UsageError
 from fwlocal.sessions.completion import session_name
 
 if TYPE_CHECKING:
@@ -139,9 +140,14 @@ def _chat(
         keys.restore()
         report_abort(message)
 
-    open_it = partial(_open, engine_options, verbose, last_words)
-    loaded = open_it(model, engine_options.prompt_format)
-    notify(summary(loaded.plan))
+    open_it = partial(_open, state, engine_options, verbose, last_words)
+    try:
+        loaded = open_it(model, engine_options.prompt_format)
+    except ModelNotFound as error:
+        if session is None or model != session.speaker.model:
+            raise
+        raise ModelNotFound(f"{error}; the chat goes on with another by -m MODEL") from error
+    notify(summary(loaded.plan, loaded.engine.limit))
     chat = Chat(
         loaded=loaded,
         conversation=_conversation(loaded, session, system),
@@ -151,13 +157,13 @@ def _chat(
         recorder=recorder,
     )
     recorder.warn = chat.screen.note
+    chat.screen.note(f"{chat.described}. /help lists the commands.")
     if session is None:
         recorder.begin(recorder.speaker, chat.conversation.system)
     else:
         _tell_session(chat, session, system)
     try:
-        chat.screen.note(f"{chat.described}. /help lists the commands.")
-        with leaving(lambda: chat.engine.interrupt, lambda: state.is_answering):
+        with leaving(lambda: state.at_work):
             chat.run()
     finally:
         chat.engine.close()
@@ -196,13 +202,17 @@ def _editor(recorder: Recorder) -> Editor:
 
 
 def _tell_session(chat: Chat, session: Session, system: str | None) -> None:
+    from fwlocal.repl.showing import show_turns
+
     where = chat.recorder.path
     notify(f"going on with {where.stem if where else 'a chat'}: {session.in_words()}")
     if system is not None and system != chat.conversation.system:
         chat.conversation.set_system(system)
+    show_turns(chat, chat.conversation.turns[-2:])
 
 
 def _open(
+    state: State,
     engine_options: EngineOptions,
     verbose: bool,
     last_words: Callable[[str], NoReturn],
@@ -210,5 +220,17 @@ def _open(
     prompt_format: str | None,
 ) -> LoadedModel:
     """Load a model by these options, in a prompt format or its own."""
+    from fwlocal.interrupts import Interrupt
+
     wanted = replace(engine_options, prompt_format=prompt_format)
-    return load_model(model, wanted, verbose=verbose, last_words=last_words)
+    state.at_work = interrupt = Interrupt()
+    try:
+        loaded = load_model(
+            model, wanted, verbose=verbose, last_words=last_words, interrupt=interrupt
+        )
+    finally:
+        state.at_work = None
+    if interrupt.signal not in (None, signal.SIGINT):  # it came when all was loaded
+        loaded.engine.close()
+        raise Interrupted("terminated", exit_code=interrupt.exit_code)
+    return loaded

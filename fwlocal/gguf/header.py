@@ -12,6 +12,7 @@ from pathlib import Path
 
 DEFAULT_ALIGNMENT = 32
 VOCABULARY = "tokenizer.ggml.tokens"
+TEMPLATE = "tokenizer.chat_template"
 
 # The format's value type id -> (name, how it is packed).
 SCALARS = {
@@ -140,6 +141,11 @@ class GGUFHeader:
         """Whether both files name their vocabulary, and it is the same one, id for id."""
         own = self.metadata.get(VOCABULARY)
         return own is not None and own == other.metadata.get(VOCABULARY)
+
+    def speaks_like(self, other: GGUFHeader) -> bool:
+        """Whether both have one vocabulary and one chat template, as the levels of a model have: a
+        prompt format that is right for one is for the other."""
+        return self.has_tokens_of(other) and self.text(TEMPLATE) == other.text(TEMPLATE)
 
     def number(self, key: str) -> int | None:
         """The integer at ``key``; ``{arch}`` in it stands for the architecture."""

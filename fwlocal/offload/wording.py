@@ -48,10 +48,11 @@ def _where(plan: OffloadPlan, asked: int | None) -> str:
     return f"{layers_of(plan)} fit in {gib(budget)} of {devices}, the rest is on the CPU"
 
 
-def summary(plan: OffloadPlan) -> str:
-    """The plan in one line, for the beginning of a chat."""
+def summary(plan: OffloadPlan, limit: int = 0) -> str:
+    """The plan in one line, for the beginning of a chat; the context grows up to ``limit``."""
+    grows = f" (grows to {limit})" if limit > plan.n_ctx else ""
     sizes = {share.device: f" ({gib(share.total_bytes)})" for share in plan.shares}
-    return f"{where_layers_are(plan, sizes)}; context {plan.n_ctx}, KV cache {plan.kv_type}"
+    return f"{where_layers_are(plan, sizes)}; context {plan.n_ctx}{grows}, KV cache {plan.kv_type}"
 
 
 def where_layers_are(plan: OffloadPlan, remarks: Mapping[str, str] | None = None) -> str:

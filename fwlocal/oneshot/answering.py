@@ -76,7 +76,7 @@ def answer(loaded: LoadedModel, request: Request, output: Output) -> int:
                     return interrupt.exit_code
         finally:
             writer.end()
-    _tell_cut(results, request, output)
+    _tell_cut(results, request, output, loaded.engine.limit)
     return 0
 
 
@@ -123,18 +123,22 @@ def _with_system(request: Request, own: str | None) -> tuple[Message, ...]:
     return (Message("system", system), *request.turns) if system else request.turns
 
 
-def _tell_cut(results: list[Result], request: Request, output: Output) -> None:
-    """Say that an answer was cut: at a limit that nobody asked for, or where that is an error."""
+def _tell_cut(results: list[Result], request: Request, output: Output, limit: int) -> None:
+    """Say that an answer was cut: at a limit that nobody asked for, where it breaks a grammar, or
+    where that is an error."""
     cut = [(n, result) for n, result in enumerate(results, 1) if result.finish_reason == "length"]
     if not cut:
         return
     number, result = cut[0]
     which = f"answer {number} of {len(results)}" if len(results) > 1 else "the answer"
-    notice = (
-        f"{which} was cut after {result.completion_tokens} tokens; --max-tokens allows more, "
-        "within the context"
-    )
+    is_full = result.prompt_tokens + result.completion_tokens >= limit
+    more = "--n-ctx" if is_full else "--max-tokens"
+    why = ", where the context was full" if is_full else ""
+    notice = f"{which} was cut after {result.completion_tokens} tokens{why}; {more} allows more"
     if output.fail_on_length:
         raise FwlocalError(notice)
-    if request.max_tokens is None and not output.quiet:
+    is_expected = (
+        request.max_tokens is not None and not is_full and not request.sampling.get("grammar")
+    )
+    if not is_expected and not output.quiet:
         output.stderr.write(f"fwlocal: {notice}\n")

@@ -6,6 +6,7 @@ nothing. What the model and the command line add is ``batch_question``'s.
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from fwlocal.sampling import SamplingParams
 
 Id = str | int | float
 
+_BLANK = codecs.BOM_UTF8 + b" \t\r\n"
 _NUMBER, _TEXT = (int, float), (str,)
 # The options that a line may have, and what they are; those of SamplingParams by their own names.
 _SAMPLING: Mapping[str, tuple[type, ...]] = {
@@ -76,14 +78,18 @@ class Bad:
 
 
 def read_lines(lines: Iterable[bytes], *, raw: bool = False) -> Iterator[Asked | Bad]:
-    """The lines of a batch; ``raw`` allows prompts alone. An id that was there before is an
-    error of the second line."""
+    """The lines of a batch; ``raw`` allows prompts alone. A line without an id has its number, or
+    "line N" where that is another's id; an id that was there before is an error of the second
+    line."""
+    numbered = [
+        (number, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line)
+        for number, line in enumerate(lines, 1)
+        if line.strip(_BLANK)
+    ]
+    given = {_given_id(data) for _, data in numbered}
     seen: dict[Id, int] = {}
-    for number, line in enumerate(lines, 1):
-        data = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-        if not data.strip():
-            continue
-        found = _read(data, number, raw)
+    for number, data in numbered:
+        found = _read(data, number, f"line {number}" if number in given else number, raw)
         before = seen.setdefault(found.id, number)
         if before != number and isinstance(found, Asked):
             error = f"the id {json.dumps(found.id)} is that of line {before}, too"
@@ -91,13 +97,20 @@ def read_lines(lines: Iterable[bytes], *, raw: bool = False) -> Iterator[Asked |
         yield found
 
 
-def _read(data: bytes, number: int, raw: bool) -> Asked | Bad:
-    line_id: Id = number
+def _given_id(data: bytes) -> Id | None:
+    """The id that a line has of its own."""
+    try:
+        given = _fields(data).get("id")
+    except FwlocalError:
+        return None
+    return given if given is not None and _is(given, _OTHERS["id"]) else None
+
+
+def _read(data: bytes, number: int, default: Id, raw: bool) -> Asked | Bad:
+    given = _given_id(data)
+    line_id = default if given is None else given
     try:
         fields = _fields(data)
-        given = fields.get("id")
-        if given is not None and _is(given, _OTHERS["id"]):
-            line_id = given
         _check_types(fields)
         return _asked(fields, number, line_id, raw)
     except FwlocalError as error:

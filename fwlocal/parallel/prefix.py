@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 TILE = 64  # rows from which llama.cpp computes attention in tiles (GGML_FA_TILE_Q)
-EDGE = 16  # what is reused ends at a multiple of it, so that blocks of rows begin where they would
+EDGE = 8  # what is reused ends at a multiple of it, so that blocks of rows begin where they would
 _FEW = 8
 
 

@@ -13,7 +13,7 @@ from collections import Counter
 SHORT = 256  # tokens: llama.cpp computes attention over multiples of it, by other ways for more
 # Of a kernel that rounds otherwise, four rows in ten differ in some bit of their logits (Q4_K on
 # AVX2): as many as these never all agree by chance.
-ENOUGH_ROWS = 64
+ENOUGH_ROWS = 32
 _NARROWER = (7, 4, 3, 2)  # tried when all at once are not the same
 
 

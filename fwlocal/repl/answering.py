@@ -14,9 +14,9 @@ from fwlocal.interrupts import catching
 from fwlocal.repl.command import Sitting, Writer
 from fwlocal.repl.figures import percent, stats_line
 from fwlocal.repl.room import has_room_again, is_full, make_room, make_some_room, max_tokens
+from fwlocal.repl.showing import last_line
 
 NEARLY_FULL = 0.8  # of the context
-_FENCES = ("```", "~~~")
 
 
 def respond(sitting: Sitting) -> None:
@@ -27,7 +27,7 @@ def respond(sitting: Sitting) -> None:
     """
     conversation, screen = sitting.conversation, sitting.screen
     sitting.engine.interrupt.clear()
-    n_left = conversation.n_left
+    n_left, is_rest = conversation.n_left, conversation.goes_on
     try:
         make_room(sitting, conversation)
     except FwlocalError:
@@ -37,9 +37,9 @@ def respond(sitting: Sitting) -> None:
     writer = screen.writer(raw=sitting.state.raw)
     try:
         with screen.answering():
-            if conversation.goes_on:
+            if is_rest:
                 writer.feed(last_line(conversation.turns[-1].content))
-            result = _speak(sitting, writer, n_said=0)
+            first = result = _speak(sitting, writer, n_said=0)
             n_said = result.completion_tokens
             while has_room_again(sitting, result, n_said):
                 conversation.go_on()
@@ -48,7 +48,9 @@ def respond(sitting: Sitting) -> None:
     finally:
         writer.end()
     _tell_left(sitting, n_left)
-    _tell_end(sitting, result)
+    if is_rest and not result.text:
+        screen.note("(the answer had come to its end; nothing was added)")
+    _tell_end(sitting, result, n_said, first.timings.ttft_s)
     if sitting.engine.interrupt.signal not in (None, signal.SIGINT):
         raise Interrupted("terminated", exit_code=sitting.engine.interrupt.exit_code)
 
@@ -56,52 +58,47 @@ def respond(sitting: Sitting) -> None:
 def _speak(sitting: Sitting, writer: Writer, n_said: int) -> Result:
     """Ask, show what comes, and add it to the conversation; ``n_said`` tokens count already."""
     conversation, state = sitting.conversation, sitting.state
-    state.is_answering = True
+    state.at_work = sitting.engine.interrupt
     try:
         with catching(sitting.engine.interrupt, patient=True):
             generation = _begun(sitting, n_said)
             for piece in generation:
                 sitting.recorder.piece(piece)
                 writer.feed(piece)
+            state.last = result = generation.result
+            if result.text or conversation.goes_on:
+                conversation.answered(result)
+            else:
+                conversation.take_back()
     except FwlocalError:
         conversation.take_back()  # /retry asks it again
         raise
     finally:
-        state.is_answering = False
-    state.last = result = generation.result
-    if result.text or conversation.goes_on:
-        conversation.answered(result)
-    else:
-        conversation.take_back()
+        state.at_work = None
     return result
 
 
 def _begun(sitting: Sitting, n_said: int) -> Generation:
     """The answer, begun; where the memory for so long a context is refused, turns leave it."""
-    most, state = max_tokens(sitting), sitting.state
+    most, state, conversation = max_tokens(sitting), sitting.state, sitting.conversation
     while True:
+        # Only turns that left may leave a trace in what is kept: words that were edited away, or a
+        # former system text, may not.
+        has_left = conversation.n_left > state.n_left_before
         try:
-            return sitting.engine.chat(
-                sitting.conversation.messages,
+            generation = sitting.engine.chat(
+                conversation.messages,
                 # a question that is asked again has another seed, also where one is set
                 sampling=sitting.engine.sampling.following(state.n_retries),
                 max_tokens=None if most is None else most - n_said,
-                may_shift=state.on_full == SHIFT,
+                may_shift=has_left and state.on_full == SHIFT,
             )
         except DoesNotFit:
             if not make_some_room(sitting):
                 raise
-
-
-def last_line(text: str) -> str:
-    """The end of an answer that goes on, to be shown again: its last line, and before it the fence
-    that opened the code it is in, if it is in any."""
-    fence, lines = "", text.split("\n")
-    for line in lines[:-1]:
-        start = line.lstrip()[:3]
-        if start in _FENCES:
-            fence = "" if fence else f"{line}\n"
-    return fence + lines[-1]
+        else:
+            state.n_left_before = conversation.n_left
+            return generation
 
 
 def _tell_left(sitting: Sitting, n_before: int) -> int:
@@ -117,8 +114,9 @@ def _tell_left(sitting: Sitting, n_before: int) -> int:
     return n_left
 
 
-def _tell_end(sitting: Sitting, result: Result) -> None:
-    """How the answer ended, if not by itself, what it took, and whether the context fills up."""
+def _tell_end(sitting: Sitting, result: Result, n_said: int, ttft_s: float) -> None:
+    """How an answer of ``n_said`` tokens ended, if not by itself, what it took, and whether the
+    context fills up; ``result`` is of its last part."""
     note, limit = sitting.screen.note, sitting.engine.limit
     used = result.prompt_tokens + result.completion_tokens
     if result.finish_reason == "interrupt":
@@ -126,9 +124,9 @@ def _tell_end(sitting: Sitting, result: Result) -> None:
     elif is_full(sitting, result):
         note("(cut: the context is full; /reset starts anew)")
     elif result.finish_reason == "length":
-        note(f"(cut after {result.completion_tokens} tokens; /continue goes on)")
+        note(f"(cut after {n_said} tokens; /continue goes on)")
     if sitting.state.stats:
-        note(f"({stats_line(result, limit)})")
+        note(stats_line(result, ttft_s, limit))
     is_nearly_full = NEARLY_FULL * limit <= used < limit
     if is_nearly_full and not sitting.state.was_nearly_full:
         after = "the chat stops" if sitting.state.on_full == STOP else "the oldest turns leave"

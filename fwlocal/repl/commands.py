@@ -11,6 +11,7 @@ from fwlocal.repl.files import FILE_COMMANDS
 from fwlocal.repl.models import MODEL_COMMANDS
 from fwlocal.repl.saved import SAVED_COMMANDS
 from fwlocal.repl.settings import SETTINGS_COMMANDS
+from fwlocal.repl.showing import HISTORY_COMMANDS
 from fwlocal.repl.talk import TALK_COMMANDS
 
 KEYS_HELP = (
@@ -20,7 +21,14 @@ KEYS_HELP = (
 )
 
 
-def _help(sitting: Sitting, _: str) -> str:
+# What people type who come from elsewhere.
+ALIASES = {"/quit": "/exit", "/bye": "/exit", "/new": "/reset", "/clear": "/reset", "/?": "/help"}
+
+
+def _help(sitting: Sitting, name: str) -> str:
+    if name:
+        command, _ = find(f"/{name.removeprefix('/')}")
+        return f"{command.usage}: {command.help}."
     width = max(len(command.usage) for command in COMMANDS)
     if width + 2 > sitting.screen.width() // 2:  # too narrow for two columns
         rows = [f"  {command.usage}\n      {command.help}" for command in COMMANDS]
@@ -30,13 +38,14 @@ def _help(sitting: Sitting, _: str) -> str:
 
 
 COMMANDS = (
-    Command("/help", "show this", _help),
+    Command("/help", "show this, or one command", _help, "[COMMAND]"),
     *TALK_COMMANDS,
     *FILE_COMMANDS,
     *MODEL_COMMANDS,
     *AB_COMMANDS,
     *SETTINGS_COMMANDS,
     *CONTEXT_COMMANDS,
+    *HISTORY_COMMANDS,
     *SAVED_COMMANDS,
     Command("/exit", "leave", lambda _, __: None),
 )
@@ -46,7 +55,8 @@ BY_NAME = {command.name: command for command in COMMANDS}
 def find(text: str) -> tuple[Command, str]:
     """The command that ``text`` names, and its argument. Raises UsageError, offering the nearest
     for an unknown one, and for an argument that it does not take."""
-    name, *rest = text.split(maxsplit=1)
+    typed, *rest = text.split(maxsplit=1)
+    name = ALIASES.get(typed.lower(), typed.lower())
     argument = rest[0].strip() if rest else ""
     command = BY_NAME.get(name)
     if command is None:

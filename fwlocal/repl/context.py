@@ -17,11 +17,11 @@ def _tokens(sitting: Sitting, _: str) -> str:
     last = sitting.conversation.turns[-2:]
     asked = engine.count([*head, *last]) - empty if last else 0
     before = max(all_in - empty - asked, 0)
-    shares = [Share("system text and format", empty)]
+    shares = [Share("▓", "system text and format" if conversation.system else "format", empty)]
     if before:
-        shares.append(Share("earlier questions and answers", before))
+        shares.append(Share("▒", "earlier questions and answers", before))
     if last:
-        shares.append(Share("the last ones", asked))
+        shares.append(Share("█", "the last question and its answer", asked))
     lines = [context_bar(shares, engine.limit, sitting.screen.width())]
     if conversation.n_left:
         many = conversation.n_left > 1
@@ -39,7 +39,7 @@ def _plan(sitting: Sitting, _: str) -> str:
         for share in plan.shares
     ]
     advice = [f"  {line}" for line in plan.advice]
-    return "\n".join([f"{summary(plan)}: {plan.reason}", *rows, *advice])
+    return "\n".join([f"{summary(plan, sitting.engine.limit)}: {plan.reason}", *rows, *advice])
 
 
 CONTEXT_COMMANDS = (

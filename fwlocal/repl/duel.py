@@ -130,12 +130,12 @@ class Duel:
     @contextlib.contextmanager
     def _answering(self) -> Iterator[None]:
         state = self._sitting.state
-        state.is_answering = True
+        state.at_work = self._sitting.engine.interrupt
         try:
             with self._sitting.screen.answering():
                 yield
         finally:
-            state.is_answering = False
+            state.at_work = None
 
     @contextlib.contextmanager
     def _at_hand(self, side: Side) -> Iterator[LoadedModel]:

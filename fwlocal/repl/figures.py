@@ -7,27 +7,27 @@ from dataclasses import dataclass
 
 from fwlocal.answer import Result
 
-# One sign for each kind of share, so that the bar is read without colours too.
-_SIGNS = "▓█▒"
 _FREE = "░"
 WIDEST_BAR = 60  # cells
 
 
 @dataclass(frozen=True)
 class Share:
-    """Tokens of one part of the context."""
+    """Tokens of one part of the context; ``sign`` stands for them in a bar, which so is read
+    without colours too."""
 
+    sign: str
     name: str
     tokens: int
 
 
-def stats_line(result: Result, limit: int) -> str:
+def stats_line(result: Result, ttft_s: float, limit: int) -> str:
     """What stands under an answer."""
     t = result.timings
     used = result.prompt_tokens + result.completion_tokens
     return (
-        f"{t.decode_tps:.1f} tok/s, first token after {t.ttft_s:.2f} s, context {used} of {limit} "
-        f"tokens ({percent(used, limit)})"
+        f"{t.decode_tps:.1f} tok/s, first token after {ttft_s:.2f} s, context {used} of {limit}, "
+        f"{percent(used, limit)}"
     )
 
 
@@ -56,16 +56,16 @@ def context_bar(shares: Sequence[Share], limit: int, width: int) -> str:
     """A bar of at most ``width`` cells, each share with its sign, and what the signs mean."""
     cells = max(1, min(WIDEST_BAR, width))
     bar, seen = "", 0
-    for sign, share in zip(_SIGNS, shares, strict=False):
+    for share in shares:
         seen += share.tokens
         upto = min(cells, round(cells * seen / max(limit, 1)))
-        bar += sign * (upto - len(bar))
+        bar += share.sign * (upto - len(bar))
     bar += _FREE * (cells - len(bar))
     used = sum(share.tokens for share in shares)
-    rows = [*zip(_SIGNS, shares, strict=False), (_FREE, Share("free", max(limit - used, 0)))]
+    rows = [*shares, Share(_FREE, "free", max(limit - used, 0))]
     digits = len(str(limit))
     legend = [
-        f"{sign} {share.tokens:>{digits}}  {percent(share.tokens, limit):>5}  {share.name}"
-        for sign, share in rows
+        f"{share.sign} {share.tokens:>{digits}}  {percent(share.tokens, limit):>5}  {share.name}"
+        for share in rows
     ]
     return "\n".join([bar, *legend])

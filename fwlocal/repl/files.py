@@ -27,6 +27,8 @@ def _file(sitting: Sitting, typed: str) -> str:
         return "No file goes with the next message."
     if not typed:
         return _listed(sitting) if attached else "/file PATH adds a text file to the next message."
+    if typed[0] in "\"'" and typed[-1] == typed[0]:  # as one types it in a shell
+        typed = typed[1:-1]
     known = {file.name for file in attached}
     found = read_attachments([typed], sitting.screen.note)
     attached += [file for file in found if file.name not in known]
@@ -63,7 +65,9 @@ def _copy(sitting: Sitting, typed: str) -> str:
 
 
 FILE_COMMANDS = (
-    Command("/file", "add a text file to the next message", _file, "[PATH|GLOB]", completes=paths),
+    Command(
+        "/file", "add a text file to the next message", _file, "[PATH|GLOB|clear]", completes=paths
+    ),
     Command(
         "/copy", "copy the last answer, or its last code", _copy, "[code]", completes=one_of(CODE)
     ),

@@ -16,12 +16,12 @@ from fwlocal.interrupts import Interrupt
 
 
 @contextlib.contextmanager
-def leaving(interrupt: Callable[[], Interrupt], is_answering: Callable[[], bool]) -> Iterator[None]:
-    """While inside, SIGHUP ends an answer through ``interrupt``, that of whoever answers then, and
-    all else at once, by SystemExit(129); SIGTERM, which answers hear by themselves, ends all else
-    by SystemExit(143). Where there is no SIGHUP, or it is ignored (nohup), it is left alone; main
-    thread only."""
-    with _leaving_on_terminate(), _leaving_on_hangup(interrupt, is_answering):
+def leaving(at_work: Callable[[], Interrupt | None]) -> Iterator[None]:
+    """While inside, SIGHUP ends an answer or a load through the interrupt of ``at_work``, and where
+    that is None all else at once, by SystemExit(129); SIGTERM, which answers and loads hear by
+    themselves, ends all else by SystemExit(143). Where there is no SIGHUP, or it is ignored
+    (nohup), it is left alone; main thread only."""
+    with _leaving_on_terminate(), _leaving_on_hangup(at_work):
         yield
 
 
@@ -38,9 +38,7 @@ def _leaving_on_terminate() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _leaving_on_hangup(
-    interrupt: Callable[[], Interrupt], is_answering: Callable[[], bool]
-) -> Iterator[None]:
+def _leaving_on_hangup(at_work: Callable[[], Interrupt | None]) -> Iterator[None]:
     if os.name != "posix" or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         yield
         return
@@ -49,9 +47,10 @@ def _leaving_on_hangup(
     def handle(signum: int, _: FrameType | None) -> None:
         gone.append(signum)
         _silence()
-        interrupt().set(signum)
-        if not is_answering():
+        interrupt = at_work()
+        if interrupt is None:
             raise SystemExit(128 + signum)
+        interrupt.set(signum)  # an exception would be lost in a callback of native code
 
     before = signal.signal(signal.SIGHUP, handle)
     try:

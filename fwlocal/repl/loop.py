@@ -60,6 +60,8 @@ class Chat:
 
     def go_on_with(self, conversation: Conversation) -> None:
         """Chat on in another conversation, which the recorder has."""
+        self.state.forget_answers()
+        self.engine.reset()
         self.conversation = conversation
         conversation.on_change = self.recorder.note
 
@@ -86,10 +88,9 @@ class Chat:
         before.engine.close()
         try:
             yield
-        except SystemExit:  # a signal to leave: nothing is to be answered any more
-            raise
-        except BaseException:
-            self._load_again(before)
+        except BaseException as error:
+            if not _is_terminated(error):
+                self._load_again(before)
             raise
         self._load_again(before)
 
@@ -127,13 +128,14 @@ class Chat:
         try:
             if looks_like_command(text, BY_NAME):
                 return self.obey(text)
-            return self.answer(as_message(text))
+            return self.answer(text)
         except ModelGone:
             raise
         except KeyboardInterrupt:
+            self.conversation.settle()
             self.screen.note("(stopped)")
         except Interrupted as stopped:
-            if stopped.exit_code != Interrupted.exit_code:  # terminated, not Ctrl-C
+            if _is_terminated(stopped):
                 raise
             self.screen.note("(stopped)")
         except WorkerLost as error:
@@ -150,17 +152,25 @@ class Chat:
             self.screen.note(said)
         if command.asks:
             respond(self)
+            self.state.draft = ""
         return said is not None
 
-    def answer(self, text: str) -> bool:
+    def answer(self, typed: str) -> bool:
         """Answer a message, with the files that were attached to it; one that does not fit can be
         changed."""
-        self.state.n_retries = 0
-        self.conversation.ask(with_attachments(text, self.state.attached))
+        state = self.state
+        state.n_retries = 0
+        attached, state.attached = state.attached, []
+        self.conversation.ask(with_attachments(as_message(typed), attached))
         try:
             respond(self)
         except PromptTooLong:
-            self.state.draft = text
+            state.draft, state.attached = typed, attached
             raise
-        self.state.attached.clear()
         return True
+
+
+def _is_terminated(error: BaseException) -> bool:
+    """Whether it is a signal to leave, and not Ctrl-C: nothing is to be answered any more."""
+    is_signal = isinstance(error, Interrupted) and error.exit_code != Interrupted.exit_code
+    return is_signal or isinstance(error, SystemExit)

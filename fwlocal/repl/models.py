@@ -13,9 +13,12 @@ from fwlocal.sessions.recording import speaker_of
 def _model(sitting: Sitting, name: str) -> str:
     if not name:
         return f"{described(sitting)}; /model NAME[:LEVEL] takes another."
-    open_file(name, Library.default())  # what is wrong with it is known while the old one is there
+    # What is wrong with it is known while the old one is there.
+    file, header = open_file(name, Library.default())
+    loaded = sitting.loaded
+    is_level = file.spec == loaded.file.spec and header.speaks_like(loaded.header)
     with sitting.release():
-        sitting.replace(sitting.load(name))
+        sitting.replace(sitting.load(name, loaded.prompt_format if is_level else None))
     return f"{described(sitting)} answers from now on."
 
 
@@ -27,6 +30,7 @@ def _format(sitting: Sitting, name: str) -> str:
             f"there is no prompt format {name}; it is one of {', '.join(FORMAT_NAMES)}"
         )
     model = speaker_of(sitting.loaded).model
+    open_file(model, Library.default())  # it may be gone since, and is all that there is
     with sitting.release():
         sitting.replace(sitting.load(model, name))
     return f"The prompt format is {name} from now on."

@@ -35,11 +35,11 @@ class QuietKeys:
         if sys.platform == "win32":
             return self
         if _is_ours():
-            with contextlib.suppress(termios.error):
-                self._before = termios.tcgetattr(sys.stdin.fileno())
-                self._quieten()
-            if threading.current_thread() is threading.main_thread():
-                self._continued = signal.signal(signal.SIGCONT, self._quieten)
+            try:
+                self._begin()
+            except BaseException:  # Ctrl-C, and then nobody calls __exit__
+                self.restore()
+                raise
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -57,6 +57,15 @@ class QuietKeys:
         _mark_pastes(_PASTES_PLAIN)
         with contextlib.suppress(termios.error, OSError, ValueError):  # the terminal may be gone
             termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, before)
+
+    def _begin(self) -> None:
+        if sys.platform == "win32":
+            return
+        with contextlib.suppress(termios.error):
+            self._before = termios.tcgetattr(sys.stdin.fileno())
+            self._quieten()
+        if threading.current_thread() is threading.main_thread():
+            self._continued = signal.signal(signal.SIGCONT, self._quieten)
 
     def _quieten(self, *signalled: object) -> None:
         """Also after Ctrl-Z and ``fg``: the shell has had the terminal for its own."""

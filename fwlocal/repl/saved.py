@@ -9,6 +9,7 @@ from pathlib import Path
 from fwlocal.errors import UsageError
 from fwlocal.repl.command import Command, Offer, Sitting
 from fwlocal.repl.completion import session_names
+from fwlocal.repl.showing import show_turns
 from fwlocal.sessions.export import export
 from fwlocal.sessions.outline import outlines, table_text
 from fwlocal.sessions.recording import name_of
@@ -32,7 +33,9 @@ def _load(sitting: Sitting, name: str) -> str:
     sitting.go_on_with(session.conversation())
     other = session.speaker.model
     by = f" Its last answer was by {other}." if other not in ("", recorder.speaker.model) else ""
-    return f"Going on with {name}: {session.in_words()}.{by}"
+    sitting.screen.note(f"Going on with {name}: {session.in_words()}.{by}")
+    show_turns(sitting, sitting.conversation.turns[-2:])
+    return ""
 
 
 def _sessions(sitting: Sitting, _: str) -> str:

@@ -68,6 +68,7 @@ SETTINGS = (
     Setting("stats", "a line under each answer", "stats", _switch, choices=tuple(SWITCH)),
 )
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
+_BY_FIELD = {setting.field: setting for setting in SETTINGS}  # as models.toml and --json say
 _FRESH = State()
 
 
@@ -80,7 +81,7 @@ def _set(sitting: Sitting, typed: str) -> str:
     if not typed:
         return _listed(sitting)
     name, _, value = typed.replace("=", " ", 1).partition(" ")
-    setting = _BY_NAME.get(name.replace("_", "-"))
+    setting = _BY_NAME.get(name.replace("_", "-")) or _BY_FIELD.get(name.replace("-", "_"))
     if setting is None:
         raise UsageError(f"there is no setting {inert(name)}; /set lists them")
     value = value.strip()
@@ -94,8 +95,9 @@ def _change(sitting: Sitting, setting: Setting, text: str) -> None:
     try:
         value = _default(setting) if text == DEFAULT else setting.parse(text)
     except ValueError as error:
-        why = str(error) if "must" in str(error) else "it must be a number"
-        raise UsageError(f"/set {setting.name} {text}: {why}") from None
+        number = "a whole number" if setting.parse is int else "a number"
+        why = str(error) if "must" in str(error) else f"it must be {number}"
+        raise UsageError(f"{setting.name} {text}: {why}") from None
     if not setting.samples:
         setattr(sitting.state, setting.field, value)
         return
@@ -116,18 +118,19 @@ def _value(sitting: Sitting, setting: Setting) -> str:
         return "on" if value else "off"
     if value is None and setting.field == "max_tokens":
         value = sitting.engine.max_tokens
-        return "what the context holds" if value is None else f"{value}, the model's own"
-    return "another one for each answer" if value is None else str(value)
+        return "no limit" if value is None else str(value)
+    return "random" if value is None else str(value)
 
 
 def _listed(sitting: Sitting) -> str:
     width = max(map(len, _BY_NAME))
     values = {setting.name: _value(sitting, setting) for setting in SETTINGS}
     widest = max(map(len, values.values()))
-    return "\n".join(
-        f"  {setting.name:<{width}}  {values[setting.name]:<{widest}}  {setting.help}".rstrip()
+    rows = [
+        f"  {setting.name:<{width}}  {values[setting.name]:<{widest}}  {setting.help}"
         for setting in SETTINGS
-    )
+    ]
+    return "\n".join([*rows, f"/set NAME VALUE sets one; /set NAME {DEFAULT} takes it back."])
 
 
 def _offers(typed: str) -> Iterator[Offer]:

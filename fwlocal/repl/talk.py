@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from fwlocal.conversation import Conversation
 from fwlocal.errors import UsageError
 from fwlocal.repl.command import Command, Sitting
 
-NO_SYSTEM = "off"
+NO_SYSTEM = ("off", '""', "''")
 
 
 def _retry(sitting: Sitting, _: str) -> str:
@@ -35,22 +36,25 @@ def _edit(sitting: Sitting, _: str) -> str:
     if not after or after == before:
         raise UsageError("nothing was changed, so nothing is asked")
     sitting.conversation.edit_last(after)
-    return ""
+    sitting.state.draft = after  # should it not be answered
+    return f"> {after}"
 
 
 def _reset(sitting: Sitting, _: str) -> str:
-    sitting.conversation.reset()
-    return "The conversation starts anew."
+    system = sitting.conversation.system
+    left = sitting.recorder.start_over(system)
+    sitting.go_on_with(Conversation(system))
+    kept = f" The one before is kept as {left}." if left else ""
+    return f"The conversation starts anew.{kept}"
 
 
 def _system(sitting: Sitting, text: str) -> str:
     conversation = sitting.conversation
     if not text:
         return conversation.system or "There is no system text; /system TEXT sets one."
-    conversation.set_system(None if text == NO_SYSTEM else text)
-    return (
-        "There is no system text from now on." if text == NO_SYSTEM else "The system text is set."
-    )
+    is_none = text in NO_SYSTEM
+    conversation.set_system(None if is_none else text)
+    return "There is no system text from now on." if is_none else "The system text is set."
 
 
 TALK_COMMANDS = (
@@ -58,6 +62,6 @@ TALK_COMMANDS = (
     Command("/continue", "go on with an answer that was cut", _continue, asks=True),
     Command("/edit", "change your last message in $EDITOR and ask it", _edit, asks=True),
     Command("/undo", "take back the last question, or the last N", _undo, argument="[N]"),
-    Command("/reset", "forget the conversation", _reset),
+    Command("/reset", "begin a new conversation", _reset),
     Command("/system", "show the system text, or set it (off: none)", _system, argument="[TEXT]"),
 )

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 VERSION = 1
 MAX_LINE_BYTES = 64 << 20
 _ANSWERS = ("assistant", "continued")
-_WITH_TEXT = ("user", "piece", *_ANSWERS, "system")
-KINDS = (*_WITH_TEXT, "retry", "continue", "unanswered", "undo", "reset")
+_WITH_TEXT = ("user", "edit", "piece", *_ANSWERS, "system")
+KINDS = (*_WITH_TEXT, "retry", "continue", "unanswered", "undo")
 _PIECE = b'{"event": "piece", '
 
 Value = TypeVar("Value")

@@ -111,16 +111,15 @@ class Fold:
         self._ask(Turn("user", event.text, event.time))
 
     def _retry(self, event: Event) -> None:
+        """Again, or in other words if the event has any."""
         self.end()
-        if self.unanswered is not None:
-            self._ask(Turn("user", self.unanswered, event.time))
-        elif self.turns:
-            replaced = self.turns[-2:]
-            del self.turns[-2:]
-            self._ask(Turn("user", replaced[0].text, event.time))
-            self._replaced = replaced
-        else:
+        if self.unanswered is None and not self.turns:
             raise OutOfPlace("asking nothing again")
+        replaced = self.turns[-2:] if self.unanswered is None else []
+        text = replaced[0].text if replaced else self.unanswered or ""
+        del self.turns[len(self.turns) - len(replaced) :]
+        self._ask(Turn("user", event.text or text, event.time))
+        self._replaced = replaced
 
     def _piece(self, event: Event) -> None:
         if not self.is_answering:
@@ -151,11 +150,6 @@ class Fold:
         del self.turns[-2 * event.n_turns :]
         self.unanswered = None
 
-    def _reset(self, event: Event) -> None:
-        self.end()
-        self.turns.clear()
-        self.unanswered = None
-
     def _system(self, event: Event) -> None:
         self.system = event.text
 
@@ -163,12 +157,12 @@ class Fold:
 _STEPS: Mapping[str, Callable[[Fold, Event], None]] = {
     "user": Fold._user,
     "retry": Fold._retry,
+    "edit": Fold._retry,
     "piece": Fold._piece,
     "assistant": Fold._assistant,
     "continue": Fold._continue,
     "continued": Fold._continued,
     "unanswered": Fold._unanswered,
     "undo": Fold._undo,
-    "reset": Fold._reset,
     "system": Fold._system,
 }

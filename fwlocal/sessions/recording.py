@@ -74,6 +74,15 @@ class Recorder:
         self._header, self._events = Header(self._time(), speaker, system), []
         self._n_written = 0
 
+    def start_over(self, system: str | None) -> str:
+        """Leave this chat as it is, and begin another, which gets a name of its own; the name that
+        the one before is saved under, "" where it is not."""
+        left = name_of(self.path) if self.path and self._events else ""
+        self._go_on_in(None, None)
+        self._reserved, self._stays_away = None, False
+        self.begin(self.speaker, system)
+        return left
+
     def open(self, name: str, *, must_exist: bool = False) -> Session | None:
         """Go on with the session ``name``, or reserve the name for this chat, and leave the one
         before. Returns what was said; None for a new one, or where nothing was and ``begin`` must

@@ -67,7 +67,8 @@ def test_another_model_has_its_own_format_and_tokens(
     left, right = find_sides([str(other), "dolphin:Q8_0"], loaded, whales)
 
     assert (left.label, right.label) == ("squid", "dolphin:Q8_0")
-    assert (left.prompt_format, right.prompt_format) == (None, None)
+    assert left.prompt_format is None
+    assert right.prompt_format == FORMAT  # one vocabulary and one template: a level by another name
     assert not left.header.has_tokens_of(loaded.header)
     assert right.header.has_tokens_of(loaded.header)
 

@@ -177,6 +177,7 @@ class Saying:
     """An engine that says the same whatever is asked; ``asked`` are the sampling and the stops."""
 
     system, stop, max_tokens, sampling = "be kind", ("</s>",), None, SamplingParams()
+    limit = 100
 
     def __init__(self, *pieces: str, finish_reason: FinishReason = "stop") -> None:
         self.pieces, self.finish_reason = pieces, finish_reason
@@ -225,6 +226,13 @@ def test_a_cut_that_nobody_asked_for_is_told() -> None:
     assert "the answer was cut after 3 tokens; --max-tokens" in answered(cut)[1]
     assert answered(cut, max_tokens=3) == answered(cut, quiet=True) == ("Pa\n", "")
     assert "answer 1 of 2 was cut" in answered(cut, n=2)[1]
+
+
+def test_a_cut_by_the_context_names_the_context() -> None:
+    cut = Saying("Pa", finish_reason="length")
+    cut.limit = 5
+
+    assert "where the context was full; --n-ctx allows more" in answered(cut, max_tokens=3)[1]
 
 
 def test_a_signal_while_the_model_is_hashed_loses_no_answer(tmp_path: Path) -> None:

@@ -66,6 +66,9 @@ class FakeEngine:
     def close(self) -> None:
         self.is_closed = True
 
+    def reset(self) -> None:
+        """It has no KV cache."""
+
     def count(self, messages: Sequence[Message]) -> int:
         return sum(len(message.content.split()) for message in messages)
 

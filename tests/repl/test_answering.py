@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from fwlocal.answer import Generation
 from fwlocal.errors import DoesNotFit
 from fwlocal.prompts import Message
-from fwlocal.repl.answering import last_line
+from fwlocal.repl.showing import last_line
 from fwlocal.repl.state import State
 from tests.repl.fakes import FakeEngine, Session
 
@@ -45,14 +46,26 @@ def test_the_oldest_turns_leave_a_full_context() -> None:
     assert session.engine.asked[-1][0] == Message("system", "be kind")
     assert all(session.engine.count(asked) <= 100 for asked in session.engine.asked)
     assert "left it, answers included" in " ".join(session.notes)
-    assert session.engine.options[-1]["may_shift"]
+    gaps = [len(asked) for asked in session.engine.asked]
+    shifts = [options["may_shift"] for options in session.engine.options]
+    assert shifts == [False, *(now < before + 2 for before, now in itertools.pairwise(gaps))]
+    assert True in shifts
+
+
+def test_what_was_edited_away_leaves_no_trace_in_the_cache() -> None:
+    session = Session(
+        *[LONG] * 4, "/edit", "/system be brief", "again", edited="a shorter one"
+    ).run()
+
+    assert session.chat.conversation.n_left > 0
+    assert not any(options["may_shift"] for options in session.engine.options[-2:])
 
 
 def test_on_full_drop_does_not_shift_the_cache() -> None:
     session = Session(*[LONG] * 6, state=State(on_full="drop")).run()
 
     assert session.chat.conversation.n_left > 0
-    assert not session.engine.options[-1]["may_shift"]
+    assert not any(options["may_shift"] for options in session.engine.options)
 
 
 def test_on_full_stop_refuses_and_loses_nothing() -> None:
@@ -89,7 +102,7 @@ def test_statistics_under_each_answer() -> None:
     session = Session("hello", "/stats on", "again").run()
 
     assert session.notes[0] == "stats is on"
-    assert session.notes[1].startswith("(20.0 tok/s, first token after 0.25 s, context ")
+    assert session.notes[1].startswith("20.0 tok/s, first token after 0.25 s, context ")
 
 
 def test_what_is_set_holds_for_the_answers() -> None:

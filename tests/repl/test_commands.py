@@ -9,7 +9,7 @@ import pytest
 from fwlocal.prompts import Message
 from fwlocal.repl.commands import COMMANDS, find
 from fwlocal.repl.settings import SETTINGS
-from tests.repl.fakes import FakeEngine, Session
+from tests.repl.fakes import FakeEngine, Session, loaded
 
 
 def test_every_command_is_found_by_its_name() -> None:
@@ -51,6 +51,13 @@ def test_an_edit_that_changes_nothing_asks_nothing() -> None:
     assert session.turns == [Message("user", "hello"), Message("assistant", "answer 1")]
 
 
+def test_an_edit_that_is_not_answered_leaves_what_there_was() -> None:
+    session = Session("hello", "/edit", edited="word " * 120).run()
+
+    assert session.turns == [Message("user", "hello"), Message("assistant", "answer 1")]
+    assert session.screen.defaults[-1] == ("word " * 120).strip()
+
+
 def test_the_system_text() -> None:
     session = Session("/system", "/system be brief", "hello", "/system off", "again").run()
 
@@ -62,7 +69,10 @@ def test_the_system_text() -> None:
 def test_set_lists_all_settings() -> None:
     (listed,) = Session("/set").run().notes
 
-    assert [line.split()[0] for line in listed.splitlines()] == [s.name for s in SETTINGS]
+    *rows, hint = listed.splitlines()
+    assert [row.split()[0] for row in rows] == [setting.name for setting in SETTINGS]
+    assert "/set NAME default" in hint
+    assert all(len(row) <= 80 for row in rows)
 
 
 def test_set_changes_the_sampling_and_default_brings_it_back() -> None:
@@ -77,7 +87,8 @@ def test_set_changes_the_sampling_and_default_brings_it_back() -> None:
 @pytest.mark.parametrize(
     ("typed", "says"),
     [
-        ("/set temp hot", "/set temp hot: it must be a number"),
+        ("/set temp hot", "temp hot: it must be a number"),
+        ("/set top-k 1.5", "top-k 1.5: it must be a whole number"),
         ("/set temp -1", "temperature is -1.0; it must be between 0.0 and 100.0"),
         ("/set temp nan", "temperature is nan"),
         ("/set heat 1", "there is no setting heat; /set lists them"),
@@ -93,6 +104,24 @@ def test_values_that_make_no_sense_change_nothing(typed: str, says: str) -> None
 
     assert says in session.notes[0]
     assert session.engine.sampling == before
+
+
+def test_settings_also_go_by_their_names_elsewhere() -> None:
+    session = Session("/set temperature 0.5", "/set max_tokens 9").run()
+
+    assert session.engine.sampling.temperature == 0.5
+    assert session.chat.state.max_tokens == 9
+
+
+@pytest.mark.parametrize("typed", ["/quit", "/bye", "/EXIT"])
+def test_what_people_type_to_leave(typed: str) -> None:
+    assert Session(typed, "never asked").run().engine.asked == []
+
+
+def test_help_of_one_command() -> None:
+    assert Session("/help undo").run().notes == [
+        "/undo [N]: take back the last question, or the last N."
+    ]
 
 
 def test_raw_toggles() -> None:
@@ -117,7 +146,7 @@ def test_tokens_shows_what_the_context_holds() -> None:
 
     empty, filled = session.notes
     assert empty.splitlines()[1].split() == ["▓", "2", "2", "%", "system", "text", "and", "format"]
-    assert "5    5 %  the last ones" in filled
+    assert "█   5    5 %  the last question and its answer" in filled
     assert "93   93 %  free" in filled
 
 
@@ -180,12 +209,24 @@ def test_a_model_that_is_not_there_leaves_the_one_that_is() -> None:
     assert session.turns[1] == Message("assistant", "answer 1")
 
 
-def test_another_prompt_format() -> None:
-    session = Session("/format", "/format chatml", "/format morse").run()
+def test_another_prompt_format(tiny_gguf: Path) -> None:
+    session = Session("/format", "/format chatml", "/format morse")
+    session.chat.loaded = loaded(session.engine, str(tiny_gguf.with_suffix("")), level=None)
+    session.run()
 
     assert session.notes[0] == "The prompt format is freewilly2."
-    assert session.opened == [("tiny:Q8_0", "chatml")]
+    assert session.opened == [(str(tiny_gguf), "chatml")]
     assert "there is no prompt format morse" in session.notes[2]
+
+
+def test_another_prompt_format_of_a_model_whose_file_is_gone(tmp_path: Path) -> None:
+    session = Session("/format chatml", "hello")
+    session.chat.loaded = loaded(session.engine, str(tmp_path / "gone"), level=None)
+    session.run()
+
+    assert "no such file" in session.notes[0]
+    assert not session.engine.is_closed
+    assert session.turns[1] == Message("assistant", "answer 1")
 
 
 def test_copy_needs_an_answer() -> None:
@@ -208,6 +249,22 @@ def test_a_chat_is_saved_exported_and_loaded(tmp_path: Path) -> None:
         Message("user", "and now?"),
     ]
     assert "whales" in again.notes[-1]
+
+
+def test_history_shows_what_was_said() -> None:
+    session = Session("hello", "/history").run()
+
+    assert session.notes == ["> hello"]
+    assert session.said == "answer 1\nanswer 1\n"
+
+
+def test_reset_keeps_the_chat_before(tmp_path: Path) -> None:
+    session = Session("hello", "/save whales", "/reset", "again", folder=tmp_path).run()
+    session.chat.recorder.close()
+
+    assert session.notes[1] == "The conversation starts anew. The one before is kept as whales."
+    assert len(list(tmp_path.glob("*.jsonl"))) == 2
+    assert "again" not in (tmp_path / "whales.jsonl").read_text()
 
 
 def test_load_of_a_missing_session(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -25,7 +27,7 @@ def test_answers_stream_and_the_conversation_grows() -> None:
     ]
 
 
-def test_reset_forgets_all_but_the_system_text() -> None:
+def test_reset_begins_anew_with_the_same_system_text() -> None:
     session = Session("hello", "/reset", "again").run()
 
     assert session.engine.asked[-1] == [Message("system", "be kind"), Message("user", "again")]
@@ -225,3 +227,50 @@ def test_another_vocabulary_gets_the_conversation_as_text(
 
     assert session.turns[1].tokens == tokens
     assert session.engine.is_closed
+
+
+def test_ctrl_c_before_an_answer_begins_takes_the_message_back() -> None:
+    class Counting(FakeEngine):
+        """Ctrl-C comes while a long second message is counted."""
+
+        def count(self, messages: Sequence[Message]) -> int:
+            if messages[-1].content == "a long one" and not self.failures:
+                self.failures.append(None)
+                raise KeyboardInterrupt
+            return super().count(messages)
+
+    session = Session("hello", "a long one", "third", engine=Counting()).run()
+
+    assert session.notes == ["(stopped)"]
+    assert [turn.content for turn in session.turns] == ["hello", "answer 1", "third", "answer 2"]
+
+
+def test_a_message_that_does_not_fit_is_given_back_as_it_was_typed() -> None:
+    session = Session("//help " + "word " * 200).run()
+
+    assert session.screen.defaults[-1].startswith("//help word")
+
+
+def test_files_go_along_once_also_where_the_answer_is_lost(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("whales")
+    lost = FakeEngine(failures=[WorkerLost("a worker was lost;")])
+    session = Session(f"/file {tmp_path}/notes.txt", "read", "/retry", "next", engine=lost).run()
+
+    assert ["whales" in asked[-1].content for asked in lost.asked] == [True, True, False]
+    assert session.turns[-2] == Message("user", "next")
+
+
+def test_a_signal_to_leave_loads_no_model_again() -> None:
+    session = Session()
+    with pytest.raises(Interrupted), session.chat.release():
+        raise Interrupted("terminated", exit_code=143)
+
+    assert session.opened == []
+
+
+def test_ctrl_c_in_a_load_brings_the_model_back() -> None:
+    session = Session()
+    with pytest.raises(Interrupted), session.chat.release():
+        raise Interrupted
+
+    assert session.opened == [("tiny:Q8_0", "freewilly2")]

@@ -200,14 +200,14 @@ def test_a_byte_order_mark_and_other_line_ends_do_no_harm() -> None:
 
 
 CHANGES = st.lists(
-    st.sampled_from(("ask", "lose", "again", "more", "edit", "undo", "reset", "system")),
+    st.sampled_from(("ask", "lose", "again", "more", "edit", "undo", "system")),
     max_size=12,
 )
 
 
 @given(
     st.lists(
-        st.sampled_from(("ask", "lose", "again", "more", "edit", "undo", "reset", "system")),
+        st.sampled_from(("ask", "lose", "again", "more", "edit", "undo", "system")),
         max_size=12,
     )
 )
@@ -236,7 +236,6 @@ ASKING: dict[str, Callable[[Conversation, int], None]] = {
     "edit": lambda live, number: live.edit_last(f"edited {number}"),
     "more": lambda live, _: live.go_on(),
     "undo": lambda live, number: live.undo(1 + number % 2),
-    "reset": lambda live, _: live.reset(),
     "system": lambda live, number: live.set_system(f"system {number}"),
 }
 
@@ -256,7 +255,7 @@ def _happen(live: Conversation, change: str, number: int) -> None:
 
 
 SOUND = lines(*HELLO, ("user", "and?"), ("piece", "On"), ("assistant", "Once"), ("retry", ""),
-              ("assistant", "Twice"), ("reset", ""), *HELLO, ("continue", ""), ("piece", "!"),
+              ("assistant", "Twice"), *HELLO, ("continue", ""), ("piece", "!"),
               ("continued", "!!"), ("continue", ""), ("piece", "?"))  # fmt: skip
 
 
