@@ -86,11 +86,13 @@ def draw_chats(folder: Path) -> None:
     menu = screen("fwlocal chat", 14, ["What is the capital of France?"], keys="/s\t")
     draw(menu, "fwlocal chat", folder / "commands.svg")
     with tempfile.TemporaryDirectory() as temporary:
+        before = Path.cwd()
         small = [requantized(Path(temporary), level) for level in ("Q8_0", "Q4_0")]
         os.chdir(temporary)
         program = f"fwlocal chat -m {small[0].name} --prompt-format freewilly2 --max-tokens 60"
         typed = ["What is a whale?", f"/ab {small[0].name} {small[1].name}", "2"]
         draw(screen(program, 34, typed), "fwlocal chat", folder / "ab.svg")
+        os.chdir(before)
 
 
 def requantized(folder: Path, level: str) -> Path:

@@ -153,12 +153,13 @@ def _take_asked(arguments: tuple[str, ...], rest: dict[str, Any]) -> _Asked:
 
 
 def _one_prompt(arguments: tuple[str, ...], patterns: tuple[str, ...]) -> str:
-    """The one prompt; more are a shell's doing. Raises UsageError."""
+    """The prompt, of one word or more; beside -f more are a shell's doing. Raises UsageError."""
     hint = "quote the pattern, so that the shell leaves it: -f 'src/**/*.py'"
-    if len(arguments) > 1:
-        what = hint if patterns else "quote it, if it has spaces"
-        raise UsageError(f"unexpected argument {arguments[1]!r}: PROMPT is one argument; {what}")
-    prompt = arguments[0] if arguments else ""
+    if len(arguments) > 1 and patterns:
+        raise UsageError(
+            f"unexpected argument {arguments[1]!r}: with -f, PROMPT is one argument; {hint}"
+        )
+    prompt = " ".join(arguments)
     if patterns and _is_file(prompt):
         raise UsageError(f"the prompt {prompt!r} is the name of a file; {hint}")
     return prompt

@@ -19,6 +19,10 @@ from tests.conftest import Run
 from tests.here import one_line
 
 
+def test_a_prompt_may_have_several_words(record: Any) -> None:
+    assert record("two", "words")["messages"][-1]["content"] == "two words"
+
+
 def test_files_go_along(record: Any) -> None:
     found = record("Sum up", "-f", "src/*.py", stdin="more\n")
 
@@ -181,7 +185,7 @@ def test_a_conversation_has_its_own_system_text_or_the_options(record: Any) -> N
         (["x", "-f", "BIN"], 1, "is no text ("),
         (["x", "-f", "src/a.py", "src/b.py"], 2, "quote the pattern"),
         (["-f", "src/a.py", "src/b.py"], 2, "is the name of a file; quote the pattern"),
-        (["two", "words"], 2, "unexpected argument 'words': PROMPT is one argument; quote it"),
+        (["a", "b.py", "-f", "src/a.py"], 2, "unexpected argument 'b.py': with -f, PROMPT is one"),
         (["x", "--stop", ""], 2, "--stop: the text is empty"),
         (["x", "--n", "2", "--temp", "0"], 2, "--n 2: at temperature 0 all answers are the same"),
         (["x", "--n", "0"], 2, "--n"),
