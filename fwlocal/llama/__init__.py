@@ -13,7 +13,7 @@ from fwlocal.llama.helpers import json_schema_to_grammar, template_renderer
 from fwlocal.llama.logprobs import logprobs
 from fwlocal.llama.model import LoadOptions, Model
 from fwlocal.llama.sampler import Sampler
-from fwlocal.llama.sequences import MOST_LANES, NextToken, RowSampler, Sequences
+from fwlocal.llama.sequences import MOST_LANES, NextToken, Sequences
 
 __all__ = [
     "FLASH_ATTENTION",
@@ -25,7 +25,6 @@ __all__ = [
     "MOST_LANES",
     "Model",
     "NextToken",
-    "RowSampler",
     "Sampler",
     "Sequences",
     "buffer_names",

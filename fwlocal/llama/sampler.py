@@ -8,11 +8,10 @@ import os
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from fwlocal.errors import BadGrammar
 from fwlocal.llama.bindings import lib, log
-from fwlocal.llama.context import Context
 from fwlocal.llama.model import Model
 
 # sampler name -> its constructor, given the vocabulary's size and a stage's arguments
@@ -27,6 +26,13 @@ _SAMPLERS: Mapping[str, Callable[..., Any]] = {
     "dist": lambda _, seed: lib.llama_sampler_init_dist(int(seed)),
     "greedy": lambda _: lib.llama_sampler_init_greedy(),
 }
+
+
+class Computed(Protocol):
+    """A context that has computed logits; ``handle`` is the ``llama_context *``."""
+
+    @property
+    def handle(self) -> Any: ...
 
 
 class Sampler:
@@ -60,13 +66,14 @@ class Sampler:
                 raise BadGrammar("the answer so far does not obey the grammar; go on without it")
             lib.llama_sampler_accept(self._grammar, token)
 
-    def sample(self, context: Context) -> int:
-        """Choose the token that follows the last one decoded, and remember it."""
+    def sample(self, computed: Computed, row: int = -1) -> int:
+        """Choose the token that follows by a row of the logits computed last, counted from their
+        end where it is negative, and remember it."""
         if self._grammar is None:
-            return int(lib.llama_sampler_sample(self._chain, context.handle, -1))
-        token = self._choose(context, constrained=False)
+            return int(lib.llama_sampler_sample(self._chain, computed.handle, row))
+        token = self._choose(computed, row, constrained=False)
         if not self._allows(token):
-            token = self._choose(context, constrained=True)
+            token = self._choose(computed, row, constrained=True)
         lib.llama_sampler_accept(self._grammar, token)
         lib.llama_sampler_accept(self._chain, token)
         return token
@@ -74,11 +81,11 @@ class Sampler:
     # The grammar is asked about one token first, and about the whole vocabulary only when it
     # refuses: llama.cpp's own way, since the full question costs as much as the evaluation.
 
-    def _choose(self, context: Context, *, constrained: bool) -> int:
+    def _choose(self, computed: Computed, row: int, *, constrained: bool) -> int:
         import numpy as np
 
         n_vocab = self._model.n_vocab
-        logits = lib.llama_get_logits_ith(context.handle, -1)
+        logits = lib.llama_get_logits_ith(computed.handle, row)
         data = np.zeros(n_vocab, dtype=[("id", "i4"), ("logit", "f4"), ("p", "f4")])
         data["id"] = np.arange(n_vocab)
         data["logit"] = np.ctypeslib.as_array(logits, (n_vocab,))

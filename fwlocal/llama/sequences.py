@@ -16,7 +16,6 @@ from fwlocal.errors import DoesNotFit, FwlocalError
 from fwlocal.llama.bindings import Asked, lib, log
 from fwlocal.llama.context import ABORTED, FLASH_ATTENTION, KV_TYPES, ContextOptions
 from fwlocal.llama.model import Model
-from fwlocal.llama.sampler import Sampler
 
 MOST_LANES = 256  # LLAMA_MAX_SEQ
 
@@ -150,36 +149,6 @@ class Sequences:
         if status not in (0, ABORTED):
             raise FwlocalError(f"llama.cpp could not evaluate ({status}): {log.last_error()}")
         return bool(status == 0)
-
-
-class RowSampler(Sampler):
-    """A sampler that chooses by one row of several."""
-
-    def sample_row(self, sequences: Sequences, row: int, n_rows: int) -> int:
-        """The token that follows the Nth of the ``n_rows`` computed last, and remember it."""
-        if self._grammar is None:
-            return int(lib.llama_sampler_sample(self._chain, sequences.handle, row - n_rows))
-        logits = sequences.logits(row, n_rows)
-        token = self._choose_by(logits, constrained=False)
-        if not self._allows(token):
-            token = self._choose_by(logits, constrained=True)
-        lib.llama_sampler_accept(self._grammar, token)
-        lib.llama_sampler_accept(self._chain, token)
-        return token
-
-    def _choose_by(self, logits: bytes, *, constrained: bool) -> int:
-        import numpy as np
-
-        n_vocab = self._model.n_vocab
-        data = np.zeros(n_vocab, dtype=[("id", "i4"), ("logit", "f4"), ("p", "f4")])
-        data["id"] = np.arange(n_vocab)
-        data["logit"] = np.frombuffer(logits, dtype="f4")
-        pointer = data.ctypes.data_as(ctypes.POINTER(lib.llama_token_data))
-        candidates = lib.llama_token_data_array(pointer, n_vocab, -1, False)
-        if constrained:
-            lib.llama_sampler_apply(self._grammar, ctypes.byref(candidates))
-        lib.llama_sampler_apply(self._chain, ctypes.byref(candidates))
-        return int(candidates.data[candidates.selected].id)
 
 
 def _refused(options: ContextOptions, n_lanes: int) -> FwlocalError:

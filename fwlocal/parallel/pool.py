@@ -99,7 +99,7 @@ class Pool:
         check_fits(len(job.tokens), limit)
         started = time.perf_counter()
         stages = [(stage.name, stage.arguments) for stage in job.sampling.stages]
-        sampler = llama.RowSampler(self._model, stages, job.sampling.grammar)
+        sampler = llama.Sampler(self._model, stages, job.sampling.grammar)
         sampler.remember(job.tokens[-PENALTY_LAST_N:])
         while len(job.tokens) >= self._lanes.n_ctx and self._grow():
             pass
@@ -171,7 +171,7 @@ class Pool:
         return is_same
 
     def _choose(self, running: Running, row: int, n_rows: int) -> None:
-        token = running.sampler.sample_row(self._lanes.sequences, row, n_rows)
+        token = running.sampler.sample(self._lanes.sequences, row - n_rows)
         running.take(token, self._model)
         self._on_token()
 

@@ -17,7 +17,7 @@ class Running:
 
     job: Job
     lane: int
-    sampler: llama.RowSampler
+    sampler: llama.Sampler
     answer: Answer
     started: float
     n_cached: int

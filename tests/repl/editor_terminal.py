@@ -1,4 +1,4 @@
-"""A pseudo-terminal whose screen is emulated, with tests/editor_at_work.py in it."""
+"""A pseudo-terminal whose screen is emulated, with tests/repl/editor_at_work.py in it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PATIENCE_S = 20.0
 
 
 class Terminal:
-    """tests/editor_at_work.py in a terminal, which answers what is asked of a terminal."""
+    """tests/repl/editor_at_work.py in a terminal, which answers what is asked of a terminal."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Terminal:
             sys.executable,
             [str(AT_WORK), str(history or "-"), keys],
             dimensions=(rows, columns),
-            env={**clean, "TERM": "xterm", "PYTHONPATH": str(AT_WORK.parents[1]), **env},
+            env={**clean, "TERM": "xterm", "PYTHONPATH": str(AT_WORK.parents[2]), **env},
             ignore_sighup=ignore_sighup,
         )
         self.child.delaybeforesend = None

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.editor_terminal import PATIENCE_S, Terminal
+from tests.repl.editor_terminal import PATIENCE_S, Terminal
 
 termios: Any = pytest.importorskip("termios")
 pexpect: Any = pytest.importorskip("pexpect")
