@@ -1,7 +1,7 @@
 """The chat, its screen and its editor, with an engine that answers what it is given.
 
-``python tests/repl/chat_at_work.py ANSWER.md [SECONDS]``: every answer is that file, four characters
-at a time, each after so many seconds.
+``python tests/repl/chat_at_work.py ANSWER.md [SECONDS]``: every answer is that file, four
+characters at a time, each after so many seconds.
 """
 
 from __future__ import annotations
