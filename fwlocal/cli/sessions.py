@@ -85,8 +85,25 @@ def show(name: str, as_json: bool) -> None:
     session = _read(name)
     if as_json:
         _print_json(as_data(name, session))
+    elif sys.stdout.isatty():
+        _draw(as_markdown(name, session))
     else:
         sys.stdout.write(as_markdown(name, session))
+
+
+def _draw(markdown: str) -> None:
+    """Show Markdown as the chat does."""
+    from fwlocal.markdown import MarkdownWriter
+    from fwlocal.terminal import has_colors, terminal_size
+
+    writer = MarkdownWriter(
+        lambda text: click.echo(text, nl=False),
+        width=lambda: max(1, terminal_size().columns),
+        height=lambda: max(1, terminal_size().lines),
+        color=has_colors(),
+    )
+    writer.feed(markdown)
+    writer.end()
 
 
 @sessions.command()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 import textwrap
 from contextlib import AbstractContextManager
@@ -12,7 +10,7 @@ from fwlocal.markdown import MarkdownWriter, PlainWriter
 from fwlocal.repl.command import Writer
 from fwlocal.repl.editor import Editor, QuietKeys
 from fwlocal.repl.state import State
-from fwlocal.terminal import inert
+from fwlocal.terminal import has_colors, inert, terminal_size
 
 _FAINT, _NORMAL = "\x1b[2m", "\x1b[22m"
 _NARROWEST_WRAPPED = 20  # below, the terminal's own line breaks serve better
@@ -66,11 +64,11 @@ class TerminalScreen:
 
     def width(self) -> int:
         """Cells in a row, now."""
-        return max(1, _size().columns)
+        return max(1, terminal_size().columns)
 
     def height(self) -> int:
         """Rows, now."""
-        return max(1, _size().lines)
+        return max(1, terminal_size().lines)
 
 
 def wrapped(text: str, width: int) -> list[str]:
@@ -88,15 +86,3 @@ def wrapped(text: str, width: int) -> list[str]:
             break_long_words=False,
         ) or [""]
     return rows
-
-
-def has_colors() -> bool:
-    """Whether the terminal is one that may be coloured (https://no-color.org)."""
-    return not os.environ.get("NO_COLOR") and os.environ.get("TERM", "") not in ("", "dumb")
-
-
-def _size() -> os.terminal_size:
-    try:
-        return os.get_terminal_size(sys.stdout.fileno())
-    except (OSError, ValueError):
-        return shutil.get_terminal_size()

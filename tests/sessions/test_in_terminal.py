@@ -13,6 +13,7 @@ from pathlib import Path
 import gguf
 import pytest
 
+from fwlocal.sessions.events import Event, Header, Said, Speaker, encode
 from fwlocal.sessions.folder import Folder
 from fwlocal.sessions.growing import read_file
 from fwlocal.sessions.reading import Session
@@ -216,3 +217,14 @@ def test_a_temporary_chat_writes_nothing_at_all(
 
     assert terminal.exit_code() == 0
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_saved_chat_is_shown_as_it_was_drawn(folder: Folder) -> None:
+    said = (Event("user", "", "Which?"), Event("assistant", "", "The **blue** one.", said=Said()))
+    folder.root.mkdir()
+    lines = map(encode, (Header("2026-11-22", Speaker(), None), *said))
+    folder.path("whales").write_bytes(b"".join(lines))
+
+    with Terminal(fwlocal("sessions", "show", "whales")) as terminal:
+        terminal.wait_for("The blue one.")
+        assert terminal.exit_code() == 0
