@@ -222,8 +222,8 @@ def test_a_temporary_chat_writes_nothing_at_all(
 def test_a_saved_chat_is_shown_as_it_was_drawn(folder: Folder) -> None:
     said = (Event("user", "", "Which?"), Event("assistant", "", "The **blue** one.", said=Said()))
     folder.root.mkdir()
-    lines = map(encode, (Header("2026-11-22", Speaker(), None), *said))
-    folder.path("whales").write_bytes(b"".join(lines))
+    head = encode(Header("2026-11-22", Speaker(), None))
+    folder.path("whales").write_bytes(head + b"".join(map(encode, said)))
 
     with Terminal(fwlocal("sessions", "show", "whales")) as terminal:
         terminal.wait_for("The blue one.")
