@@ -124,7 +124,7 @@ def test_ctrl_c_stops_the_answer_and_keeps_what_was_said(reciting: Start) -> Non
 
     assert "^C" not in terminal.text()
     assert "Part 13" not in terminal.text()
-    assert any("the last ones" in line for line in terminal.ask("/tokens"))
+    assert any("the last question" in line for line in terminal.ask("/tokens"))
 
 
 def test_what_is_typed_meanwhile_waits_for_the_prompt(reciting: Start) -> None:
