@@ -35,7 +35,8 @@ def ask(here: Run, tiny_gguf: Path) -> Run:
     """``fwlocal run`` on the tiny model."""
 
     def run(*arguments: str | Path, stdin: str | bytes = "") -> Any:
-        return here("run", "-m", tiny_gguf, "--max-tokens", "6", *arguments, stdin=stdin)
+        always = ("-m", tiny_gguf, "--max-tokens", "6", "--seed", "1")
+        return here("run", *always, *arguments, stdin=stdin)
 
     return run
 

@@ -227,7 +227,8 @@ def test_messages_retried_edited_and_undone(
     editor.chmod(0o755)
     monkeypatch.setenv("EDITOR", str(editor))
     monkeypatch.delenv("VISUAL", raising=False)
-    with Terminal(fwlocal("chat", "-m", tiny_gguf, "--max-tokens", "6")) as chat:
+    command = fwlocal("chat", "-m", tiny_gguf, "--max-tokens", "6", "--seed", "1")
+    with Terminal(command) as chat:
         chat.wait_for_prompt()
         chat.ask("the whale sings")
         chat.ask("/retry")
