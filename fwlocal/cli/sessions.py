@@ -11,13 +11,19 @@ import click
 from fwlocal.cli.output import notify
 from fwlocal.errors import FwlocalError, StoreError, UsageError
 from fwlocal.sessions.completion import session_name
-from fwlocal.sessions.folder import default_folder
 
 if TYPE_CHECKING:
+    from fwlocal.sessions.folder import Folder
     from fwlocal.sessions.reading import Session
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _name = click.argument("name", shell_complete=session_name)
+
+
+def _folder() -> Folder:
+    from fwlocal.sessions.folder import default_folder
+
+    return default_folder()
 
 
 @click.group(invoke_without_command=True)
@@ -45,7 +51,7 @@ def list_sessions(as_json: bool) -> None:
 def _list(as_json: bool) -> None:
     from fwlocal.sessions.outline import outlines, table
 
-    found = outlines(default_folder(), notify)
+    found = outlines(_folder(), notify)
     if as_json:
         _print_json([outline.as_data() for outline in found])
     elif found:
@@ -66,7 +72,7 @@ def search(text: str, as_json: bool) -> None:
 
     if not text.strip():
         raise UsageError("the text to search for is empty")
-    hits = list(look(text, default_folder(), notify))
+    hits = list(look(text, _folder(), notify))
     if as_json:
         _print_json([hit.as_data() for hit in hits])
     for hit in [] if as_json else hits:
@@ -122,7 +128,7 @@ def export(name: str, file: Path) -> None:
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def rm(names: tuple[str, ...], yes: bool) -> None:
     """Remove saved chats for good."""
-    folder = default_folder()
+    folder = _folder()
     chosen = list(dict.fromkeys(names))
     for name in chosen:
         folder.existing(name)
@@ -150,7 +156,7 @@ def _read(name: str) -> Session:
     """What is whole of a session; its damaged lines are named, and left as they are."""
     from fwlocal.sessions.growing import read_file
 
-    path = default_folder().existing(name)
+    path = _folder().existing(name)
     session = read_file(path)
     if session.damages:
         notify(f"{path}: {session.complaint()}; the rest is whole")
