@@ -22,7 +22,7 @@ Describe = Callable[[Result], dict[str, object]]
 # JSON itself escapes what is below 0x20 only.
 _ESCAPED = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
 _SEPARATOR = re.compile(r"--- [0-9]+ of [0-9]+ ---")
-_COULD_BE_SEPARATOR = re.compile(r"-{0,3}|--- [0-9of -]*")
+_COULD_BE_SEPARATOR = re.compile(r"-{0,3}|--- [0-9of -]*\s*")
 
 
 class Form(Enum):
