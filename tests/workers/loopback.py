@@ -106,6 +106,8 @@ class LoopbackWorker:
         if self._cache_folder is not None:
             environment["FWLOCAL_CACHE"] = str(self._cache_folder)
         with self._log.open("wb") as log:
+            if self.memory_limit_bytes:  # or each thread may take 64 MiB of it, by chance
+                environment["MALLOC_ARENA_MAX"] = "1"
             self._process = subprocess.Popen(
                 [sys.executable, *arguments],
                 stdin=subprocess.DEVNULL,
