@@ -159,6 +159,8 @@ def _is_acquired(lock: FileLock) -> bool:
         lock.acquire()
     except Timeout:
         return False
+    except NotImplementedError as error:  # a file system without locks
+        raise OSError(str(error)) from error
     return True
 
 

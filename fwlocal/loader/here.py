@@ -69,7 +69,7 @@ def load_planned(
     prompt_format = None if options.raw else choose_format(file, header, options.prompt_format)
     sampling = default_sampling(file.spec)
     started = time.perf_counter()
-    native = _load_weights(file.path, settled, on_progress, interrupt)
+    native = load_weights(file.path, settled, on_progress, interrupt)
     # A context whose size nobody named may grow, unless there was no room for it even now.
     may_grow = options.n_ctx is None and settled.plan.n_ctx >= settled.request.n_ctx
     n_ctx = 0 if may_grow else settled.plan.n_ctx
@@ -101,12 +101,14 @@ def load_planned(
     return LoadedModel(engine, file, header, prompt_format, plan, auditor.audit, remarks)
 
 
-def _load_weights(
+def load_weights(
     path: Path,
     settled: Settled,
     on_progress: Callable[[float], None],
     interrupt: Interrupt,
 ) -> llama.Model:
+    """The weights where the plan puts them. Raises Interrupted when ``interrupt`` is set."""
+
     def progress(fraction: float) -> bool:
         on_progress(fraction)
         return not interrupt.is_set()

@@ -14,7 +14,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO, Protocol, TextIO
 
 from fwlocal.errors import StoreError, UsageError
 from fwlocal.files import NO_ROOM
@@ -98,15 +98,13 @@ def check_same_batch(before: Before, questions: Mapping[Id, Collection[str]], pa
             )
 
 
-class Lines:
+class Lines(Protocol):
     """Writes records, a line each."""
 
-    def write(self, record: Mapping[str, object]) -> None:
-        """One more."""
-        raise NotImplementedError
+    def write(self, record: Mapping[str, object]) -> None: ...
 
 
-class Printed(Lines):
+class Printed:
     """On stdout."""
 
     def __init__(self, stdout: TextIO) -> None:
@@ -117,7 +115,7 @@ class Printed(Lines):
         self._stdout.flush()
 
 
-class Appended(Lines):
+class Appended:
     """At the end of a file, which outlives a crash now and then."""
 
     def __init__(self, path: Path, handle: int) -> None:

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from fwlocal import llama
-from fwlocal.errors import DoesNotFit, FwlocalError, Interrupted
+from fwlocal.errors import DoesNotFit, Interrupted
 from fwlocal.formats import choose_format
 from fwlocal.gguf import GGUFHeader
 from fwlocal.interrupts import Interrupt
-from fwlocal.loader.native_plan import context_options, load_options
+from fwlocal.loader.here import load_weights
+from fwlocal.loader.native_plan import context_options
 from fwlocal.loader.opening import silent
 from fwlocal.loader.options import EngineOptions, request_of
 from fwlocal.loader.planning import Settled, check_growth, look_around, settle, with_less
@@ -132,10 +133,6 @@ def _load(
     on_progress: Callable[[float], None],
     interrupt: Interrupt,
 ) -> LoadedSeveral:
-    def progress(fraction: float) -> bool:
-        on_progress(fraction)
-        return not interrupt.is_set()
-
     def open_sequences(n_ctx: int) -> llama.Sequences:
         """Of a lane's size; larger ones than were planned only where they fit."""
         if n_ctx > size.n_ctx:
@@ -144,12 +141,7 @@ def _load(
         return llama.Sequences(model, options, size.all_lanes, interrupt.is_set)
 
     started = time.perf_counter()
-    try:
-        model = llama.Model(settled.path, load_options(settled.plan), progress)
-    except FwlocalError:
-        if interrupt.is_set():
-            raise Interrupted(exit_code=interrupt.exit_code) from None
-        raise
+    model = load_weights(settled.path, settled, on_progress, interrupt)
     try:
         lanes = Lanes(size, open_sequences)
     except BaseException:

@@ -153,8 +153,6 @@ def locked(path: Path, doing: str) -> Lock:
         raise Busy(
             f"session {path.stem}: {holder}; leave that chat, or take another with --session NAME"
         ) from None
-    except NotImplementedError as error:  # a file system without locks
-        raise OSError(str(error)) from error
     return lock
 
 
