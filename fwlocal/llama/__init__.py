@@ -7,11 +7,12 @@ from the caller. The bindings are a C ABI, so pyproject.toml pins the exact vers
 
 from fwlocal.llama.bindings import set_verbose
 from fwlocal.llama.buffers import Buffer, buffer_names, refused_buffer
-from fwlocal.llama.context import FLASH_ATTENTION, KV_TYPES, Context, ContextOptions
+from fwlocal.llama.context import Context
 from fwlocal.llama.devices import build_info, devices, exit_on_abort, supports_rpc, version
 from fwlocal.llama.helpers import json_schema_to_grammar, template_renderer
 from fwlocal.llama.logprobs import logprobs
 from fwlocal.llama.model import LoadOptions, Model
+from fwlocal.llama.native_context import FLASH_ATTENTION, KV_TYPES, ContextOptions
 from fwlocal.llama.sampler import Sampler
 from fwlocal.llama.sequences import MOST_LANES, NextToken, Sequences
 

@@ -4,33 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import re
-import weakref
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fwlocal.errors import DoesNotFit, FwlocalError
-from fwlocal.llama.bindings import Asked, lib, log
+from fwlocal.llama.bindings import lib, log
 from fwlocal.llama.model import Model
-
-ABORTED = 2  # llama_decode: the abort callback said stop
-KV_TYPES: Mapping[str, int] = {"f16": 1, "q8_0": 8, "q4_0": 2}  # ggml_type ids
-FLASH_ATTENTION: Mapping[str, int] = {"auto": -1, "off": 0, "on": 1}  # llama_flash_attn_type
+from fwlocal.llama.native_context import ContextOptions, NativeContext
 
 
-@dataclass(frozen=True)
-class ContextOptions:
-    """The context's size and how it computes; ``flash_attn`` and KV types by name."""
-
-    n_ctx: int
-    n_threads: int
-    n_batch: int = 512
-    n_ubatch: int = 512
-    flash_attn: str = "auto"
-    kv_type: str = "f16"
-
-
-class Context:
+class Context(NativeContext):
     """A KV cache of one sequence and the computation on it.
 
     ``should_stop`` is asked during long evaluations (CPU only); it must be quick and not raise.
@@ -39,45 +22,12 @@ class Context:
     def __init__(
         self, model: Model, options: ContextOptions, should_stop: Callable[[], bool]
     ) -> None:
-        params = lib.llama_context_default_params()
-        params.n_ctx = options.n_ctx
-        params.n_batch = min(options.n_batch, options.n_ctx)
-        params.n_ubatch = min(options.n_ubatch, params.n_batch)
-        params.n_threads = params.n_threads_batch = options.n_threads
-        params.flash_attn_type = FLASH_ATTENTION[options.flash_attn]
-        params.type_k = params.type_v = KV_TYPES[options.kv_type]
-        params.no_perf = True
-        log.clear()
-        handle = lib.llama_init_from_model(model.handle, params)
-        if not handle:
-            raise _context_error(options)
-        self.buffers = tuple(log.buffers)
-        self._model = model  # it must not be freed before the context
-        self._open = weakref.finalize(self, lib.llama_free, handle)
-        self._pointer = handle
-        self._memory = lib.llama_get_memory(handle)
-        self._moves_keys = _moves_keys(handle, model, options)
-        self._is_moved = False  # positions were, and the keys follow in the next evaluation
-        self._asked = Asked(should_stop)
-        asked = self._asked
-        self._stop = lib.ggml_abort_callback(lambda _: asked(failed=True))
-        self._never = lib.ggml_abort_callback()
+        super().__init__(model, options, should_stop, lambda: _context_error(options))
         self.n_ctx: int = lib.llama_n_ctx(self.handle)
-        self.n_batch: int = params.n_batch
+        self._moves_keys = _moves_keys(self.handle, model, options)
+        self._is_moved = False  # positions were, and the keys follow in the next evaluation
         self._token = (ctypes.c_int32 * 1)()
         self._one = lib.llama_batch_get_one(self._token, 1)
-        self._stoppable = False
-
-    def close(self) -> None:
-        """Free the cache."""
-        self._open()
-
-    @property
-    def handle(self) -> Any:
-        """The ``llama_context *``; RuntimeError once closed."""
-        if not self._open.alive:
-            raise RuntimeError("the context is closed")
-        return self._pointer
 
     def decode(self, tokens: Sequence[int]) -> bool:
         """Evaluate at most n_batch tokens behind what is cached; False when it was stopped."""
@@ -87,32 +37,16 @@ class Context:
         if not tokens:
             return True
         ids = (ctypes.c_int32 * len(tokens))(*tokens)
-        self._set_stoppable(True)
-        return self._run(lib.llama_batch_get_one(ids, len(tokens)))
+        return self._evaluate(lib.llama_batch_get_one(ids, len(tokens)), stoppable=True)
 
     def decode_one(self, token: int) -> None:
         """Evaluate one token; it is not stopped on the way."""
         self._token[0] = token
-        self._set_stoppable(False)
         if self._is_moved:
             log.clear()
-        self._run(self._one)
+        self._evaluate(self._one, stoppable=False)
         if self._is_moved:
             self._check_moved()
-
-    def _set_stoppable(self, stoppable: bool) -> None:
-        """Asking Python on every graph node costs a token 5 % of its time, a batch nothing."""
-        if stoppable != self._stoppable:
-            callback = self._stop if stoppable else self._never
-            lib.llama_set_abort_callback(self.handle, callback, None)
-            self._stoppable = stoppable
-
-    def _run(self, batch: Any) -> bool:
-        status = lib.llama_decode(self.handle, batch)
-        self._asked.raise_failure()
-        if status not in (0, ABORTED):
-            raise FwlocalError(f"llama.cpp could not evaluate ({status}): {log.last_error()}")
-        return bool(status == 0)
 
     def cached(self) -> int:
         """How many positions the cache holds."""

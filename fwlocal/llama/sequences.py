@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from fwlocal.errors import DoesNotFit, FwlocalError
-from fwlocal.llama.bindings import Asked, lib, log
-from fwlocal.llama.context import ABORTED, FLASH_ATTENTION, KV_TYPES, ContextOptions
+from fwlocal.llama.bindings import lib, log
 from fwlocal.llama.model import Model
+from fwlocal.llama.native_context import ContextOptions, NativeContext
 
 MOST_LANES = 256  # LLAMA_MAX_SEQ
 
@@ -29,7 +29,7 @@ class NextToken:
     position: int
 
 
-class Sequences:
+class Sequences(NativeContext):
     """``n_lanes`` KV caches of ``options.n_ctx`` tokens each, and the computation on them.
 
     ``should_stop`` is asked during long evaluations (CPU only); it must be quick and not raise.
@@ -44,51 +44,24 @@ class Sequences:
         n_lanes: int,
         should_stop: Callable[[], bool],
     ) -> None:
-        params = lib.llama_context_default_params()
-        params.n_ctx, params.n_seq_max = options.n_ctx * n_lanes, n_lanes
-        params.kv_unified = False
-        params.n_batch = max(n_lanes, min(options.n_batch, options.n_ctx))
-        params.n_ubatch = max(n_lanes, min(options.n_ubatch, params.n_batch))
-        params.n_threads = params.n_threads_batch = options.n_threads
-        params.flash_attn_type = FLASH_ATTENTION[options.flash_attn]
-        params.type_k = params.type_v = KV_TYPES[options.kv_type]
-        params.no_perf = True
-        log.clear()
-        handle = lib.llama_init_from_model(model.handle, params)
-        if not handle:
-            raise _refused(options, n_lanes)
-        self.buffers = tuple(log.buffers)
-        self._model = model  # it must not be freed before the context
-        self._open = weakref.finalize(self, lib.llama_free, handle)
-        self._pointer = handle
-        self._memory = lib.llama_get_memory(handle)
-        self._asked = Asked(should_stop)
-        asked = self._asked
-        self._stop = lib.ggml_abort_callback(lambda _: asked(failed=True))
-        self._never = lib.ggml_abort_callback()
-        self._stoppable = False
+        super().__init__(
+            model, options, should_stop, lambda: _refused(options, n_lanes), n_lanes=n_lanes
+        )
         self.n_lanes = n_lanes
         self.n_ctx = options.n_ctx
         forgets = lib.llama_model_is_recurrent(model.handle) or lib.llama_model_is_hybrid(
             model.handle
         )
         self.can_truncate = not forgets
-        self.n_batch = min(options.n_batch, options.n_ctx)
-        batch = lib.llama_batch_init(params.n_batch, 0, 1)
+        batch = lib.llama_batch_init(self.n_batch, 0, 1)
         self._batch_open = weakref.finalize(self, lib.llama_batch_free, batch)
         self._batch = batch
+        self.n_batch = min(options.n_batch, options.n_ctx)  # of one lane
 
     def close(self) -> None:
         """Free the caches."""
         self._batch_open()
-        self._open()
-
-    @property
-    def handle(self) -> Any:
-        """The ``llama_context *``; RuntimeError once closed."""
-        if not self._open.alive:
-            raise RuntimeError("the sequences are closed")
-        return self._pointer
+        super().close()
 
     def prefill(self, lane: int, tokens: Sequence[int], start: int) -> bool:
         """Evaluate at most n_batch tokens of a lane from the position ``start`` on; False when it
@@ -139,16 +112,8 @@ class Sequences:
         batch.logits[index] = wants_logits
 
     def _run(self, n_tokens: int, *, stoppable: bool) -> bool:
-        if stoppable != self._stoppable:
-            callback = self._stop if stoppable else self._never
-            lib.llama_set_abort_callback(self.handle, callback, None)
-            self._stoppable = stoppable
         self._batch.n_tokens = n_tokens
-        status = lib.llama_decode(self.handle, self._batch)
-        self._asked.raise_failure()
-        if status not in (0, ABORTED):
-            raise FwlocalError(f"llama.cpp could not evaluate ({status}): {log.last_error()}")
-        return bool(status == 0)
+        return self._evaluate(self._batch, stoppable=stoppable)
 
 
 def _refused(options: ContextOptions, n_lanes: int) -> FwlocalError:
