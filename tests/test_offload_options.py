@@ -12,6 +12,11 @@ from tests.conftest import Run
 pytestmark = pytest.mark.usefixtures("home")
 
 
+def asking(model: Path) -> tuple[str, ...]:
+    """The command that asks for a token."""
+    return ("run", "-m", str(model), "--prompt-format", "chatml", "--max-tokens", "1", "hi")
+
+
 @pytest.mark.parametrize(
     ("option", "value", "exit_code", "said"),
     [
@@ -49,17 +54,7 @@ def test_what_has_no_effect_is_told(
 ) -> None:
     if hardware.machine(llama.devices()).gpus:
         pytest.skip("there is a GPU")
-    done = fwlocal(
-        "run",
-        "-m",
-        str(tiny_gguf),
-        "--prompt-format",
-        "chatml",
-        "--max-tokens",
-        "1",
-        *options,
-        "hi",
-    )
+    done = fwlocal(*asking(tiny_gguf), *options)
 
     assert done.returncode == 0
     assert said in done.stderr
@@ -69,16 +64,7 @@ def test_workers_of_config_toml_are_asked(fwlocal: Run, home: Path, tiny_gguf: P
     config = home.parent / "config"
     config.mkdir()
     (config / "config.toml").write_text('workers = ["127.0.0.1:1"]\n')
-    arguments = (
-        "run",
-        "-m",
-        str(tiny_gguf),
-        "--prompt-format",
-        "chatml",
-        "--max-tokens",
-        "1",
-        "hi",
-    )
+    arguments = asking(tiny_gguf)
 
     assert fwlocal(*arguments).returncode == 4
     assert fwlocal(*arguments, "--workers", "").returncode == 0

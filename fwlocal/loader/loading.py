@@ -30,7 +30,6 @@ from fwlocal.loader.planning import (
 )
 from fwlocal.offload import summary
 from fwlocal.store import ModelFile
-from fwlocal.store.manifest import manifest_path
 from fwlocal.store.usage import note_use
 
 log = logging.getLogger(__name__)
@@ -73,8 +72,7 @@ def load(
     loaded = load_it(Job(file, options, settled, verbose), header, notify, on_progress, interrupt)
     for remark in loaded.remarks:
         notify(remark)
-    if file.level is not None:
-        note_use(file.path, manifest_path(file.path.parent, f"{file.name}-{file.level}"))
+    note_use(file)
     return loaded
 
 

@@ -24,7 +24,6 @@ from fwlocal.offload import OffloadPlan, default_n_ctx
 from fwlocal.parallel.lanes import Lanes
 from fwlocal.parallel.size import PoolSize
 from fwlocal.store import ModelFile
-from fwlocal.store.manifest import manifest_path
 from fwlocal.store.usage import note_use
 
 
@@ -82,8 +81,7 @@ def load_several(
                 raise Interrupted(exit_code=interrupt.exit_code) from None
             settled, line = with_less(settled, refusal, header, interrupt)
             notify(line)
-    if file.level is not None:
-        note_use(file.path, manifest_path(file.path.parent, f"{file.name}-{file.level}"))
+    note_use(file)
     return loaded
 
 

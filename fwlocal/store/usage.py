@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from pathlib import Path
 
 from fwlocal.errors import StoreError
 from fwlocal.locks import held
-from fwlocal.store.manifest import now, read_manifest, write_manifest
+from fwlocal.store.manifest import manifest_path, now, read_manifest, write_manifest
+from fwlocal.store.models import ModelFile
 
 _HOUR = len("2024-01-31T12")
 
 
-def note_use(file: Path, manifest_path: Path) -> None:
-    """Note that the stored ``file``, a level's first, is used now, if it has a manifest."""
-    manifest = read_manifest(manifest_path)
+def note_use(file: ModelFile) -> None:
+    """Note that a stored level is used now, if it has a manifest; of other files nothing is
+    noted."""
+    if file.level is None:
+        return
+    path = manifest_path(file.path.parent, f"{file.name}-{file.level}")
+    manifest = read_manifest(path)
     if manifest is None or manifest.last_used[:_HOUR] == now()[:_HOUR]:
         return
-    with contextlib.suppress(OSError, StoreError), held(file, "noting its use"):
-        manifest = read_manifest(manifest_path)  # as it is now that nobody else changes it
+    with contextlib.suppress(OSError, StoreError), held(file.path, "noting its use"):
+        manifest = read_manifest(path)  # as it is now that nobody else changes it
         if manifest is not None:
-            write_manifest(manifest_path, replace(manifest, last_used=now()))
+            write_manifest(path, replace(manifest, last_used=now()))

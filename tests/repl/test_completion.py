@@ -7,7 +7,6 @@ import os
 import stat
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ from hypothesis import strategies as st
 from fwlocal.errors import StoreError
 from fwlocal.repl import completion, history
 from fwlocal.repl.completion import (
-    Completes,
     Proposal,
     as_message,
     formats,
@@ -30,18 +28,7 @@ from fwlocal.repl.completion import (
 )
 from fwlocal.repl.history import HistoryFile, is_kept
 from fwlocal.repl.typed import clean, is_open, unquoted
-
-
-def nothing(_: str) -> Iterable[Proposal]:
-    return ()
-
-
-@dataclass(frozen=True)
-class Command:
-    name: str
-    help: str
-    argument: str = ""
-    completes: Completes = nothing
+from tests.repl.editor_at_work import Command
 
 
 def failing(_: str) -> Iterable[Proposal]:
