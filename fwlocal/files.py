@@ -18,7 +18,16 @@ from fwlocal.errors import DoesNotFit, FwlocalError, StoreError
 
 REMEDY = "make it writable, or set FWLOCAL_HOME to another folder"
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+CACHE = "FWLOCAL_CACHE"  # in the environment: a folder in place of the user's own
 _BLOCK_BYTES = 8 << 20
+
+
+def user_cache() -> Path:
+    """Where what can be had again is kept: the user's cache folder, or what FWLOCAL_CACHE names."""
+    import platformdirs
+
+    named = os.environ.get(CACHE)
+    return Path(named or platformdirs.user_cache_path("fwlocal", appauthor=False)).absolute()
 
 
 def sync_folder(folder: Path) -> None:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fwlocal.files import write_atomically
+from fwlocal.files import user_cache, write_atomically
 from fwlocal.hardware.cores import performance_cores
 
 KEPT_S = 30 * 24 * 3600
@@ -126,6 +126,4 @@ def cpu_model(cpuinfo: Path = CPUINFO) -> str:
 
 
 def _cache_file() -> Path:
-    import platformdirs
-
-    return platformdirs.user_cache_path("fwlocal", appauthor=False) / "bandwidth.json"
+    return user_cache() / "bandwidth.json"

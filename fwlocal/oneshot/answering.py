@@ -12,8 +12,8 @@ from fwlocal.errors import FwlocalError, Interrupted
 from fwlocal.files import sized
 from fwlocal.interrupts import catching
 from fwlocal.loader import LoadedModel
+from fwlocal.model_hash import sha256_of_model
 from fwlocal.offload import where_layers_are
-from fwlocal.oneshot.identity import sha256_of_model
 from fwlocal.oneshot.record import Question, describe, describe_tokens
 from fwlocal.oneshot.writing import Output, Writer, stats_line
 from fwlocal.progress import ProgressBar
@@ -94,7 +94,7 @@ def identified(loaded: LoadedModel, output: Output) -> str | None:
     size_bytes = loaded.header.file_size_bytes
     with ProgressBar(f"hashing {file.name} ({sized(size_bytes)}), this once") as bar:
         try:
-            return sha256_of_model(loaded, progress)
+            return sha256_of_model(loaded.file, loaded.header, progress)
         except Interrupted:
             return None
 

@@ -8,7 +8,6 @@ does not know.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import time
@@ -16,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fwlocal.errors import FwlocalError
+from fwlocal.files import CACHE, user_cache
 from fwlocal.locks import Lock
 
-ENVIRONMENT = "FWLOCAL_CACHE"  # a folder in place of the user's own
 SCARCE_BYTES = 1 << 30  # with less room on the disk, files may have been cut short
 BEING_WRITTEN_S = 5.0  # a file that changed so lately may not be whole
 _NAME = re.compile(r"[0-9a-f]{16}")
@@ -26,11 +25,7 @@ _NAME = re.compile(r"[0-9a-f]{16}")
 
 def default_folder() -> Path:
     """``rpc`` in the user's cache folder, or in what FWLOCAL_CACHE names."""
-    import platformdirs
-
-    named = os.environ.get(ENVIRONMENT)
-    root = Path(named) if named else platformdirs.user_cache_path("fwlocal", appauthor=False)
-    return root.absolute() / "rpc"
+    return user_cache() / "rpc"
 
 
 class TensorCache:
@@ -49,7 +44,7 @@ class TensorCache:
         except OSError as error:
             raise FwlocalError(
                 f"{folder}: tensors cannot be kept there ({error.strerror or error}); make it "
-                f"writable, set {ENVIRONMENT} to another folder, or leave --cache out"
+                f"writable, set {CACHE} to another folder, or leave --cache out"
             ) from error
 
     @property

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fwlocal.errors import FwlocalError
+from fwlocal.files import CACHE
 from fwlocal.workers import cache as worker_cache
 from fwlocal.workers.cache import TensorCache, default_folder
 
@@ -110,7 +111,7 @@ def test_only_its_owner_reads_it(folder: Path) -> None:
 def test_the_environment_names_another_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(worker_cache.ENVIRONMENT, raising=False)
+    monkeypatch.delenv(CACHE, raising=False)
     assert default_folder().parts[-2:] == ("fwlocal", "rpc") or os.name == "nt"
-    monkeypatch.setenv(worker_cache.ENVIRONMENT, str(tmp_path))
+    monkeypatch.setenv(CACHE, str(tmp_path))
     assert default_folder() == tmp_path / "rpc"

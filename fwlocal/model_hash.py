@@ -10,15 +10,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fwlocal.files import write_atomically
-from fwlocal.loader import LoadedModel
+from fwlocal.files import user_cache, write_atomically
+from fwlocal.gguf import GGUFHeader
 from fwlocal.splits import parts_of
-from fwlocal.workers.cache import ENVIRONMENT
+from fwlocal.store import ModelFile
 
 _BLOCK_BYTES = 8 << 20
 
@@ -46,11 +45,7 @@ class Memory:
     @classmethod
     def of_user(cls) -> Memory:
         """``hashes.json`` in the user's cache folder, or in what FWLOCAL_CACHE names."""
-        import platformdirs
-
-        named = os.environ.get(ENVIRONMENT)
-        root = Path(named) if named else platformdirs.user_cache_path("fwlocal", appauthor=False)
-        return cls(root.absolute() / "hashes.json")
+        return cls(user_cache() / "hashes.json")
 
     def read(self) -> dict[str, dict[str, object]]:
         """What is kept, by the path of the model; of a missing or damaged file nothing."""
@@ -71,14 +66,14 @@ class Memory:
 
 
 def sha256_of_model(
-    loaded: LoadedModel, on_progress: OnProgress, memory: Memory | None = None
+    file: ModelFile, header: GGUFHeader, on_progress: OnProgress, memory: Memory | None = None
 ) -> str | None:
-    """The SHA-256 of the loaded model's file, as 64 hex digits; None where it cannot be read any
-    more. ``on_progress`` gets the fraction done, and may raise to end it."""
-    if loaded.file.sha256 is not None:
-        return loaded.file.sha256
-    path = loaded.file.path.absolute()
-    is_split = (loaded.header.number("split.count") or 0) > 1
+    """The SHA-256 of a model's file, as 64 hex digits; None where it cannot be read any more.
+    ``on_progress`` gets the fraction done, and may raise to end it."""
+    if file.sha256 is not None:
+        return file.sha256
+    path = file.path.absolute()
+    is_split = (header.number("split.count") or 0) > 1
     try:
         return _known_or_hashed(
             parts_of(path) if is_split else [path], on_progress, memory or Memory.of_user()

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import cast
 
 import pytest
 
-from fwlocal.engine import EngineLike
 from fwlocal.gguf import GGUFHeader
-from fwlocal.loader import LoadedModel
-from fwlocal.offload import OffloadPlan
-from fwlocal.oneshot.identity import Memory, sha256_of_model
+from fwlocal.model_hash import Memory, sha256_of_model
 from fwlocal.store import ModelFile
 
-PLAN = OffloadPlan((), 0, 1, 512, "f16", "auto", 512, 512, mmap=True, mlock=False)
 
-
-def loaded(path: Path, *, sha256: str | None = None, parts: int = 1) -> LoadedModel:
+def stored(
+    path: Path, *, sha256: str | None = None, parts: int = 1
+) -> tuple[ModelFile, GGUFHeader]:
     header = GGUFHeader(path, 3, {"split.count": parts}, (), 0, 0)
-    return LoadedModel(
-        cast(EngineLike, None), ModelFile("m", path, sha256=sha256), header, "", PLAN
-    )
+    return ModelFile("m", path, sha256=sha256), header
 
 
 class Times:
@@ -50,25 +44,25 @@ def memory(tmp_path: Path) -> Memory:
 
 
 def test_what_the_store_knows_is_not_computed(tmp_path: Path) -> None:
-    assert sha256_of_model(loaded(tmp_path / "gone", sha256="ab"), print) == "ab"
+    assert sha256_of_model(*stored(tmp_path / "gone", sha256="ab"), print) == "ab"
 
 
 def test_a_hash_is_remembered_until_the_file_changes(model: Path, memory: Memory) -> None:
     read = Times()
 
-    found = [sha256_of_model(loaded(model), read, memory) for _ in range(2)]
+    found = [sha256_of_model(*stored(model), read, memory) for _ in range(2)]
     assert found == [hashlib.sha256(b"abc").hexdigest()] * 2
     assert read.count == 1
 
     model.write_bytes(b"abcd")
-    assert sha256_of_model(loaded(model), read, memory) == hashlib.sha256(b"abcd").hexdigest()
+    assert sha256_of_model(*stored(model), read, memory) == hashlib.sha256(b"abcd").hexdigest()
     assert read.count == 2
 
 
 def test_a_small_file_leaves_no_trace(model: Path, memory: Memory) -> None:
     model.write_bytes(b"ab")
 
-    assert sha256_of_model(loaded(model), print, memory)
+    assert sha256_of_model(*stored(model), print, memory)
     assert not memory.path.exists()
 
 
@@ -80,7 +74,7 @@ def test_a_memory_that_is_nonsense_is_made_anew(model: Path, memory: Memory, tex
     memory.path.parent.mkdir()
     memory.path.write_text(text)
 
-    digest = sha256_of_model(loaded(model), print, memory)
+    digest = sha256_of_model(*stored(model), print, memory)
 
     assert [entry["sha256"] for entry in memory.read().values()] == [digest]
 
@@ -88,13 +82,13 @@ def test_a_memory_that_is_nonsense_is_made_anew(model: Path, memory: Memory, tex
 def test_a_memory_that_cannot_be_written_costs_only_time(model: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
-    assert sha256_of_model(loaded(model), print, Memory(tmp_path / "file" / "x", from_bytes=0))
+    assert sha256_of_model(*stored(model), print, Memory(tmp_path / "file" / "x", from_bytes=0))
 
 
 def test_the_oldest_are_forgotten(memory: Memory, tmp_path: Path) -> None:
     for name in ("1", "2", "3"):
         (tmp_path / name).write_bytes(b"abc")
-        sha256_of_model(loaded(tmp_path / name), print, memory)
+        sha256_of_model(*stored(tmp_path / name), print, memory)
 
     assert [Path(name).name for name in memory.read()] == ["2", "3"]
 
@@ -102,13 +96,13 @@ def test_the_oldest_are_forgotten(memory: Memory, tmp_path: Path) -> None:
 def test_a_split_model_is_all_its_parts(tmp_path: Path) -> None:
     for number, data in ((1, b"a"), (2, b"b")):
         (tmp_path / f"m-0000{number}-of-00002.gguf").write_bytes(data)
-    first = loaded(tmp_path / "m-00001-of-00002.gguf", parts=2)
+    first = stored(tmp_path / "m-00001-of-00002.gguf", parts=2)
 
-    assert sha256_of_model(first, print) == hashlib.sha256(b"ab").hexdigest()
+    assert sha256_of_model(*first, print) == hashlib.sha256(b"ab").hexdigest()
 
 
 def test_a_file_that_is_gone_has_none(tmp_path: Path) -> None:
-    assert sha256_of_model(loaded(tmp_path / "gone.gguf"), print) is None
+    assert sha256_of_model(*stored(tmp_path / "gone.gguf"), print) is None
 
 
 def test_whoever_is_told_may_end_it(model: Path, tmp_path: Path) -> None:
@@ -116,4 +110,4 @@ def test_whoever_is_told_may_end_it(model: Path, tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sha256_of_model(loaded(model), enough)
+        sha256_of_model(*stored(model), enough)
