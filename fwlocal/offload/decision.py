@@ -15,6 +15,10 @@ from fwlocal.offload.planner import Planner
 from fwlocal.offload.wording import reason
 
 
+SCORES_BYTES = 256 << 20
+SCORES_PART = 0.1  # of the weights
+
+
 def make_plan(
     model: Footprint, machine: Machine, request: Request, measured: Measured | None = None
 ) -> OffloadPlan:
@@ -28,5 +32,19 @@ def make_plan(
     plan = planner.best(n_ctx) or (planner.shrunk(n_ctx) if request.shrink_context else None)
     if plan is None:
         raise DoesNotFit(refusal(planner, n_ctx))
+    plan = _on_cpu(planner, plan)
     why = reason(plan, request.n_gpu_layers, is_shrunk=plan.n_ctx < n_ctx)
     return replace(plan, reason=why, advice=tuple(advice(planner, plan)))
+
+
+def _on_cpu(planner: Planner, plan: OffloadPlan) -> OffloadPlan:
+    """The plan; on a CPU alone, where nobody asks for it, without flash attention. llama.cpp's
+    kernel for it is slower there than plain attention, the more so the longer the context; but that
+    keeps a micro-batch's scores, which must take little memory beside the weights."""
+    if plan.flash_attn != "auto" or plan.kv_type != "f16" or planner.machine.gpus:
+        return plan
+    without = planner.asking(flash_attn="off").best(plan.n_ctx)
+    if without is None:
+        return plan
+    more = without.host.compute_bytes - plan.host.compute_bytes
+    return without if more <= max(SCORES_BYTES, SCORES_PART * plan.host.weights_bytes) else plan

@@ -42,6 +42,19 @@ def test_without_a_gpu_all_is_on_the_cpu() -> None:
     assert plan.reason == "all layers are on the CPU"
 
 
+def test_on_the_cpu_alone_attention_is_plain_where_that_takes_little_memory() -> None:
+    chosen = {size: planned(size).flash_attn for size in SHAPES}
+    assert chosen == dict.fromkeys(SHAPES, "off")
+    assert planned("7B").host.compute_bytes > planned("7B", flash_attn="on").host.compute_bytes
+
+    assert planned("7B", n_ctx=32768).flash_attn == "auto"
+    assert planned("7B", card()).flash_attn == "auto"
+    assert planned("7B", flash_attn="on").flash_attn == "on"
+    assert planned("7B", kv_type="q8_0").flash_attn == "auto"
+    tight = (planned("7B", flash_attn="on").host.total_bytes + MIB) / GIB
+    assert planned("7B", ram_gib=tight).flash_attn == "auto"
+
+
 def test_a_quantized_cache_goes_before_fewer_layers() -> None:
     weights = model("7B").weights_bytes / GIB
     tight = planned("7B", card(gib=weights + 0.5 + 1.6))  # of KV cache, f16 needs 2 GiB
