@@ -1,8 +1,9 @@
 """Side by side with llama-imatrix: ``python -m tests.compare_imatrix BIN [--model FILE]``.
 
 Prints, as a Markdown table: how far our importance matrix's entries are from llama-imatrix's of
-the same text and chunks, for a real model, a random one and one with experts; how long both take
-(in turns; a ratio is the median of the rounds' ratios); whether a run that is killed again and
+the same text and chunks, for a real model, a random one and one with experts, chunk by chunk as
+ours and several at once as it does by itself, which adds in another order; how long both take (in
+turns; a ratio is the median of the rounds' ratios); whether a run that is killed again and
 again ends in the same bytes; and whether what is converted by our matrix has the same bytes as
 what llama-quantize makes with it.
 """
@@ -61,12 +62,12 @@ class Sides:
         paths = ["-m", model, "--text", text.path, "--out", out]
         return [*_program(), "imatrix", *map(str, [*paths, *numbers])]
 
-    def theirs(self, model: Path, out: Path) -> list[str]:
+    def theirs(self, model: Path, out: Path, *more: str) -> list[str]:
         """Theirs, for the same."""
         text = self.text
         numbers = ["-c", text.n_ctx, "--chunks", text.n_chunks, "-t", text.n_threads]
         paths = ["-m", model, "-f", text.path, "-o", out]
-        return [str(self.tools / "llama-imatrix"), *map(str, [*paths, *numbers])]
+        return [str(self.tools / "llama-imatrix"), *map(str, [*paths, *numbers]), *more]
 
 
 def _program() -> list[str]:
@@ -90,7 +91,9 @@ def entries(sides: Sides, folder: Path, label: str, model: Path, rounds: int) ->
         ours.unlink(missing_ok=True)
         seconds[0].append(_run(sides.ours(model, ours)))
         seconds[1].append(_run(sides.theirs(model, theirs)))
-    mine, other = read_sums(ours), read_sums(theirs)
+    mine, at_once = read_sums(ours), read_sums(theirs)
+    _run(sides.theirs(model, theirs, "-b", str(sides.text.n_ctx)))
+    other = read_sums(theirs)
     ratios = sorted(a / b for a, b in zip(*seconds, strict=True))
     spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
     medians = " | ".join(f"{statistics.median(side):.1f}" for side in seconds)
@@ -100,6 +103,7 @@ def entries(sides: Sides, folder: Path, label: str, model: Path, rounds: int) ->
         f"| {label}: tensors | {len(mine.entries)} | {len(other.entries)} | | the same |",
         f"| {label}: counts that are equal | {same} ({counts}) | | | all |",
         f"| {label}: largest relative difference | {_furthest(mine, other):.1e} | | | ≤ {GOAL} |",
+        f"| {label}: the same, chunks at once | {_furthest(mine, at_once):.1e} | | | ≤ {GOAL} |",
         f"| {label}: seconds | {medians} | {spread} | |",
     ]
 

@@ -1,8 +1,8 @@
 """Collecting an importance matrix: chunk by chunk into one file, which a later run goes on with.
 
 The file is written whole every few chunks, and says which model, text and settings it is of. Who
-evaluates a chunk is for the caller; the sums are added in float32, chunk by chunk, so that a run
-that was stopped and one that was not write the same bytes.
+evaluates a chunk is for the caller. The sums so far are float32, as the file has them, so that a
+run that was stopped and one that was not write the same bytes.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from fwlocal.errors import BadCheckpoint, BadModelFile, UsageError
 
 SAVE_EVERY = 10  # chunks
 
-# The sums of each tensor for one chunk; None where it was stopped.
-Evaluate = Callable[[Sequence[int]], Mapping[str, Summed] | None]
+# From a chunk and the sums so far to those of each tensor with it; None where it was stopped.
+Evaluate = Callable[[Sequence[int], Mapping[str, Summed]], Mapping[str, Summed] | None]
 
 
 @dataclass(frozen=True)
@@ -103,12 +103,12 @@ def collect(
     sums = saved = start.sums
     total = len(order.chunks)
     for chunk in order.chunks[sums.n_chunks :]:
-        found = evaluate(chunk)
+        found = evaluate(chunk, sums.entries)
         if found is None:
             break
         if not found:
             raise UsageError(f"chunks of {order.chunk_size} tokens are too short; take --n-ctx 512")
-        sums = _with_chunk(sums, found)
+        sums = with_chunk(sums, found)
         on_chunk(sums.n_chunks, total)
         if sums.n_chunks % SAVE_EVERY == 0:
             write_sums(order.out, sums)
@@ -116,13 +116,6 @@ def collect(
     if sums is not saved:
         write_sums(order.out, sums)
     return Collection(sums, start.n_before, total)
-
-
-def _with_chunk(sums: Sums, found: Mapping[str, Summed]) -> Sums:
-    try:
-        return with_chunk(sums, found)
-    except ValueError as error:
-        raise BadModelFile(f"the model's activations cannot be added up: {error}") from error
 
 
 def _earlier(order: Order) -> Sums:

@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fwlocal.errors import BadCheckpoint
+from fwlocal.errors import BadCheckpoint, BadModelFile
 
 Floats = npt.NDArray[np.float32]
 Counts = npt.NDArray[np.int64]
@@ -125,8 +125,16 @@ def added(known: Summed | None, more: Summed) -> Entry:
 
 
 def with_chunk(sums: Sums, found: Mapping[str, Summed]) -> Sums:
-    """One chunk more."""
-    entries = {**sums.entries, **{n: added(sums.entries.get(n), e) for n, e in found.items()}}
+    """One chunk more, after which these are the sums. Raises BadModelFile, naming the tensor, where
+    one is beyond what kernels take."""
+    entries = dict(sums.entries)
+    for name, entry in found.items():
+        if not (entry.sums <= MAX_SUM).all():
+            raise BadModelFile(
+                f"{name}: what goes into it sums up to {entry.sums.max():g}; the model is damaged "
+                "(`fwlocal verify` tells), or computes outside its numbers' range here"
+            )
+        entries[name] = Entry(entry.sums, entry.counts)
     return replace(sums, entries=entries, n_chunks=sums.n_chunks + 1)
 
 

@@ -25,8 +25,9 @@ MEANINGS = {
     "COLD": "COLD: seconds to load a file that is not in memory yet; LOAD: one that is",
     "OF LIMIT": "OF LIMIT: decode speed, as a share of what the memory's bandwidth allows",
     "J/TOKEN": "J/TOKEN: energy for a token decoded, by {energy}",
-    "KLD": "KLD: divergence from {reference} in nats, TOP-1: the same likeliest token; each ± its "
-    "standard error",
+    "KLD": "KLD: divergence from {reference}, in nats; mean ± standard error",
+    "TOP-1 %": "TOP-1: where {reference} finds the same token likeliest",
+    "Δp RMS %": "Δp RMS: how far the right token's probability is from {reference}'s",
     "SAME": "SAME: greedy answers that are {reference}'s to the end",
 }
 

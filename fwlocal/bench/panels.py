@@ -15,6 +15,7 @@ LEAST, MOST = 1e-12, 1e12  # what is below is drawn as 0; what is above is a mis
 BELOW = 2.5  # a divergence of 0 stands where the least one, divided by this, would
 LOWEST_BAR = 0.9  # of a figure on a log axis: its error bar must end above 0
 MANY = 1e3  # on a wider axis the powers of ten are enough
+LONGEST_NAME = 16  # on an axis
 ALONE = 1e-3  # where no divergence is above 0
 
 
@@ -95,7 +96,8 @@ def _divergence(result: BenchResult, levels: Sequence[LevelResult]) -> Panel | N
             points.append(Point(level, size, zero))
     is_zero = len(above) < len(points)
     reference = result.reference or "the reference"
-    axis = f"mean KLD from {reference}, nats (± standard error)"
+    named = reference if len(reference) <= LONGEST_NAME else "the reference"
+    axis = f"mean KLD from {named}, nats (± standard error)"
     return Panel("Divergence", axis, tuple(points), True, zero if is_zero else None)
 
 

@@ -131,7 +131,7 @@ def _prepare(axes: Axes, panel: Panel, size_label: str) -> None:
 
     axes.set_title(panel.title, loc="left")
     axes.set_xlabel(size_label)
-    axes.set_ylabel(panel.axis)
+    axes.set_ylabel(_plain(panel.axis), parse_math=False)
     sizes = [point.size for point in panel.points]
     room = 0.12 * (max(sizes) - min(sizes)) or 0.1 * max(sizes) or 1.0
     axes.set_xlim(min(sizes) - room, max(sizes) + room)

@@ -18,7 +18,8 @@ from fwlocal.gguf import GGUFArray, GGUFHeader, Value
 from fwlocal.gguf.header import VOCABULARY
 
 SHIPPED = Path(__file__).with_name("moby-dick.txt")
-# What of a GGUF decides which tokens a text becomes, and what a token is.
+# What of a GGUF decides which tokens a text becomes, and what a token is. EOS is not in it: files
+# of one model differ in that, and no text here becomes one.
 TOKENIZER_KEYS = (
     "tokenizer.ggml.model",
     "tokenizer.ggml.pre",
@@ -27,7 +28,6 @@ TOKENIZER_KEYS = (
     "tokenizer.ggml.scores",
     "tokenizer.ggml.merges",
     "tokenizer.ggml.bos_token_id",
-    "tokenizer.ggml.eos_token_id",
     "tokenizer.ggml.unknown_token_id",
     "tokenizer.ggml.add_bos_token",
     "tokenizer.ggml.add_eos_token",

@@ -110,13 +110,13 @@ def roads_to(
 ) -> tuple[dict[str, Road], ModelNotFound | None]:
     """The ways by which ``fwlocal pull`` would get the levels, and why there is none to one of the
     others. Raises what asking the Hub does."""
-    from fwlocal.cli.pull import _choose
+    from fwlocal.cli.pull import roads_for
 
     roads: dict[str, Road] = {}
     refusal = None
     for level in levels:
         try:
-            choice = _choose(model, (level,), library, {}, dry_run=False, overwrite=False)
+            choice = roads_for(model, (level,), library, {}, dry_run=False, overwrite=False)
         except ModelNotFound as error:
             refusal = error
             continue
@@ -128,14 +128,14 @@ def roads_to(
 
 def pulled(roads: Mapping[str, Road], library: Library, *, accepted: bool) -> dict[str, Path]:
     """Take them, conversions of one checkpoint in one pass; the (first) file of each level."""
-    from fwlocal.cli.pull import _take
+    from fwlocal.cli.pull import take
     from fwlocal.pull.roads import describe
 
     if not roads:
         return {}
     for road in roads.values():
         notify(describe(road))
-    paths = _take(list(roads.values()), library, accepted=accepted, overwrite=False)
+    paths = take(list(roads.values()), library, accepted=accepted, overwrite=False)
     return dict(zip(roads, paths, strict=True))
 
 

@@ -157,7 +157,7 @@ class ImatrixRun:
             )
             shown = _Shown(bar, start.n_before)
             with contextlib.closing(activations):
-                return collect(order, start, activations.sums, shown.update)
+                return collect(order, start, activations.add, shown.update)
 
 
 def _stem(file: ModelFile) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 
 from fwlocal.bench.panels import BELOW, Panel, panels_of
 from fwlocal.bench.plot import check_plot, draw, figure_of, picture
@@ -18,6 +18,7 @@ from fwlocal.errors import StoreError, UsageError
 from tests.bench import sample
 from tests.bench.any_result import results
 
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)  # to shrink a picture takes minutes
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -166,8 +167,11 @@ def test_an_error_larger_than_the_figure_stays_on_the_log_axis() -> None:
 def test_names_are_neither_markup_nor_mathematics() -> None:
     label = "$a_b$ <&> \x1b[1m\ud800 鯨"
     level = replace(sample.LEVELS[1], label=label)
-    words = words_of(picture(replace(sample.FULL, levels=(level,)), ".svg"))
+    result = replace(sample.FULL, levels=(level,), reference="$x$\x1f", model="$y$\x00")
+    words = words_of(picture(result, ".svg"))
     assert words.count("$a_b$ <&> \ufffd[1m\ufffd 鯨") == 2
+    assert "$y$\ufffd" in words
+    assert any(word.startswith("mean KLD from $x$\ufffd,") for word in words)
 
 
 def test_labels_do_not_cover_each_other() -> None:
@@ -193,7 +197,7 @@ def test_one_round_has_no_error_bar() -> None:
     assert (point.value, point.down, point.up) == (50.0, 0, 0)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
 @given(results)
 def test_any_result(result: BenchResult) -> None:
     try:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from fwlocal.bench.result import BenchResult
+from fwlocal.bench.result import BenchResult, Verdict
 from fwlocal.bench.table import LevelTable, level_table, show
 from fwlocal.tables import Column
 from tests.bench import sample
@@ -145,19 +145,26 @@ def test_it_says_how_much_is_left_out() -> None:
     assert any(line.startswith("15 columns left out") for line in shown(sample.FULL, 80))
 
 
+def test_only_what_is_shown_is_explained() -> None:
+    assert any(line.startswith("OF LIMIT: ") for line in piped(sample.FULL))
+    narrow = shown(sample.FULL, 80)
+    assert any(line.startswith("KLD: divergence from Q8_0") for line in narrow)
+    assert not any(line.startswith("OF LIMIT") for line in narrow)
+
+
 @pytest.mark.parametrize("result", sample.ALL)
 @pytest.mark.parametrize("width", [20, 40, 80, 120, 200])
 def test_nothing_is_wider_than_the_terminal(result: BenchResult, width: int) -> None:
     assert max(map(cell_len, shown(result, width))) <= width
 
 
-def test_the_level_to_take_is_bold() -> None:
+@pytest.mark.parametrize(("label", "tps"), [("Q4_0", "≈99.3"), ("Q6_K", "78.9")])
+def test_the_level_to_take_is_bold(label: str, tps: str) -> None:
     screen = io.StringIO()
-    show(sample.FULL, Console(file=screen, width=80, force_terminal=True))
-    (line,) = (line for line in screen.getvalue().splitlines() if "101.5" in line)
-    (other,) = (line for line in screen.getvalue().splitlines() if "99.3" in line)
-    assert "\x1b[1m101.5" in line.replace(" ", "")
-    assert "\x1b[1m≈99.3" not in other.replace(" ", "")
+    result = replace(sample.WITH_PROBLEMS, verdict=Verdict(label=label))
+    show(result, Console(file=screen, width=80, force_terminal=True))
+    rows = [line.replace(" ", "") for line in screen.getvalue().splitlines() if "MiB" in line]
+    assert [f"\x1b[1m{tps}" in line for line in rows] == [label in line for line in rows]
 
 
 def test_pending_levels_are_rows_without_figures() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from convert.imatrix import Collection, Entry, Order, Origin, begun, collect, read_sums, write_sums
 from convert.imatrix.collecting import SAVE_EVERY
-from convert.imatrix.entries import Sums
+from convert.imatrix.entries import Summed, Sums, added
 from fwlocal.errors import BadCheckpoint, BadModelFile, FwlocalError, UsageError
 from tests.convert.test_imatrix import floats
 
@@ -22,20 +22,23 @@ CHUNKS = [(number, number + 1) for number in range(25)]
 
 @dataclass
 class Evaluated:
-    """A model that makes thirds of tokens; at chunk ``stops_at`` it was stopped, at ``fails_at`` it
+    """A model that adds thirds of tokens; at chunk ``stops_at`` it was stopped, at ``fails_at`` it
     fails."""
 
     stops_at: int | None = None
     fails_at: int | None = None
     seen: list[Sequence[int]] = field(default_factory=list)
 
-    def __call__(self, chunk: Sequence[int]) -> Mapping[str, Entry] | None:
+    def __call__(
+        self, chunk: Sequence[int], so_far: Mapping[str, Summed]
+    ) -> Mapping[str, Entry] | None:
         if chunk[0] == self.fails_at:
             raise BadModelFile(f"{NAME}: NaN")
         if chunk[0] == self.stops_at:
             return None
         self.seen.append(chunk)
-        return {NAME: Entry(floats(chunk[0] / 3, chunk[1] / 3), np.array([2], np.int64))}
+        more = Entry(floats(chunk[0] / 3, chunk[1] / 3), np.array([2], np.int64))
+        return {NAME: added(so_far.get(NAME), more)}
 
 
 def an_order(out: Path, n_chunks: int = 25, origin: Origin = ORIGIN) -> Order:
@@ -174,4 +177,4 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path) -> None:
 def test_chunks_that_give_nothing_are_too_short(tmp_path: Path) -> None:
     order = an_order(tmp_path / "m.gguf")
     with pytest.raises(UsageError, match="chunks of 2 tokens are too short"):
-        collect(order, begun(order), lambda chunk: {})
+        collect(order, begun(order), lambda chunk, so_far: {})

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from convert.imatrix import Entry, Sums, merge, read_imatrix, read_sums, unreached, write_sums
 from convert.imatrix.entries import added, with_chunk
-from fwlocal.errors import BadCheckpoint, StoreError
+from fwlocal.errors import BadCheckpoint, BadModelFile, StoreError
 from tests.convert.test_imatrix import dat, floats, record
 
 UP, DOWN = "blk.0.ffn_up.weight", "blk.0.ffn_down.weight"
@@ -34,15 +34,21 @@ def numbers(found: Entry) -> tuple[list[float], list[int]]:
     return found.sums.tolist(), found.counts.tolist()
 
 
-def test_chunks_are_added_up() -> None:
+def test_a_chunk_brings_new_sums() -> None:
     none = Sums(datasets=("text",), chunk_size=512)
     one = with_chunk(none, {UP: entry(1, 2), DOWN: entry(3)})
-    two = with_chunk(one, {UP: entry(10, 20)})
+    two = with_chunk(one, {UP: entry(11, 22, counts=(1024,))})
 
     assert (none.n_chunks, one.n_chunks, two.n_chunks) == (0, 1, 2)
     assert numbers(two.entries[UP]) == ([11, 22], [1024])
     assert numbers(two.entries[DOWN]) == ([3], [512])
     assert numbers(one.entries[UP]) == ([1, 2], [512])
+
+
+@pytest.mark.parametrize("value", [2e36, float("inf"), float("nan")])
+def test_sums_that_kernels_cannot_take_are_refused(value: float) -> None:
+    with pytest.raises(BadModelFile, match=f"^{UP}: what goes into it sums up to"):
+        with_chunk(Sums(), {UP: entry(1, value)})
 
 
 def test_matrices_are_merged_in_any_number() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from fwlocal import llama
 from fwlocal.errors import BadModelFile, FwlocalError
+from fwlocal.llama.activations import added_squares
 from fwlocal.llama.nodes import check_layout, op_ids
 from tests.llama.tiny_experts import N_EXPERTS, N_USED, write_experts
 from tests.tiny_llama import Shape, checkpoint, write_gguf
@@ -32,7 +33,7 @@ def sums_of(
         options = llama.ContextOptions(n_ctx=max(256, len(tokens)), n_threads=1)
         activations = llama.Activations(model, options, should_stop, process_output=process_output)
         with closing(activations):
-            return activations.sums(tokens)
+            return activations.add(tokens, {})
 
 
 def all_sums(path: Path, tokens: list[int] = TOKENS, *, process_output: bool = False) -> Sums:
@@ -68,11 +69,48 @@ def test_a_chunk_is_evaluated_from_an_empty_cache(tiny_gguf: Path) -> None:
     with closing(llama.Model(tiny_gguf, llama.LoadOptions())) as model:
         options = llama.ContextOptions(n_ctx=256, n_threads=1)
         with closing(llama.Activations(model, options, lambda: False)) as activations:
-            first, _, again = (activations.sums(tokens) for tokens in (TOKENS, [7] * 40, TOKENS))
+            parts = TOKENS, [7] * 40, TOKENS
+            first, _, again = (activations.add(tokens, {}) for tokens in parts)
     assert first is not None
     assert again is not None
     for name, entry in first.items():
         assert entry.sums.tolist() == again[name].sums.tolist()
+
+
+def test_chunks_are_added_to_the_sums_so_far(tiny_gguf: Path) -> None:
+    with closing(llama.Model(tiny_gguf, llama.LoadOptions())) as model:
+        options = llama.ContextOptions(n_ctx=256, n_threads=1)
+        with closing(llama.Activations(model, options, lambda: False)) as activations:
+            first = activations.add(TOKENS, {})
+            assert first is not None
+            before = {name: entry.sums.tolist() for name, entry in first.items()}
+            both = activations.add(TOKENS, first)
+    assert both is not None
+    for name, entry in both.items():
+        assert entry.counts.tolist() == [2 * len(TOKENS)]
+        np.testing.assert_allclose(entry.sums, 2 * first[name].sums, rtol=1e-5)
+        assert first[name].sums.tolist() == before[name]
+
+
+def test_sums_of_another_model_are_not_added_to(tiny_gguf: Path) -> None:
+    with closing(llama.Model(tiny_gguf, llama.LoadOptions())) as model:
+        options = llama.ContextOptions(n_ctx=256, n_threads=1)
+        three = llama.ColumnSums(np.zeros(3, np.float32), np.zeros(1, np.int64))
+        with (
+            closing(llama.Activations(model, options, lambda: False)) as activations,
+            pytest.raises(FwlocalError, match="has 3 sums so far, and 64 in this model"),
+        ):
+            activations.add(TOKENS, {"blk.1.attn_q.weight": three})
+
+
+@pytest.mark.parametrize(("n_rows", "n_columns"), [(1, 1), (1, 5), (300, 32), (40, 1024 + 32)])
+def test_squares_are_added_row_by_row_as_llama_cpp_adds_them(n_rows: int, n_columns: int) -> None:
+    random = np.random.default_rng(5)
+    rows = random.normal(0, 100, (n_rows, n_columns)).astype(np.float32)
+    before = expected = random.uniform(0, 1e6, n_columns).astype(np.float32)
+    for row in rows:
+        expected = expected + row * row
+    assert added_squares(before, rows).tolist() == expected.tolist()
 
 
 def test_chunks_longer_than_a_batch_are_added_up(tmp_path: Path) -> None:
