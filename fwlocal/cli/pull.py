@@ -144,9 +144,7 @@ def _told(road: Road, path: Path, library: Library) -> dict[str, Any]:
     return {**told, **known, "path": path, "files": stored.files, "size_bytes": stored.size_bytes}
 
 
-def take(
-    roads: Sequence[Road], library: Library, *, accepted: bool, overwrite: bool
-) -> list[Path]:
+def take(roads: Sequence[Road], library: Library, *, accepted: bool, overwrite: bool) -> list[Path]:
     """Take every road, once all that can be known to be wrong is known, and all licences are
     accepted; conversions of one source in one pass."""
     from fwlocal.cli.agreement import agree
