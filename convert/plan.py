@@ -125,7 +125,7 @@ def _check_importance(
     if needy and importance is None:
         raise UsageError(
             f"{level.name} needs an importance matrix ({len(needy)} tensors, such as {needy[0]}); "
-            "make one with llama-imatrix and name it with --imatrix FILE"
+            "make one with `fwlocal imatrix` and name it with --imatrix FILE"
         )
     missing = [name for name in needy if importance is not None and name not in importance]
     if missing:

@@ -119,7 +119,7 @@ def _workers(
     return tuple(map(str, parse_addresses(value))) if value.strip() else ()
 
 
-offload_options = stack(
+gpu_options = stack(
     click.option(
         "--n-gpu-layers",
         default="auto",
@@ -148,6 +148,10 @@ offload_options = stack(
         default="auto",
         help="KV cache type. [default: f16, or q8_0 where more layers fit by it]",
     ),
+)
+
+offload_options = stack(
+    gpu_options,
     click.option(
         "--shrink-context",
         is_flag=True,

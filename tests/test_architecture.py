@@ -111,7 +111,7 @@ def test_help_imports_nothing_heavy() -> None:
         "from fwlocal.cli import cli\n"
         "cli.main(['run', '--help'], standalone_mode=False)\n"
         "heavy = 'llama_cpp', 'numpy', 'rich', 'prompt_toolkit', 'huggingface_hub', 'psutil'\n"
-        "heavy += 'filelock', 'platformdirs', 'pygments'\n"
+        "heavy += 'filelock', 'platformdirs', 'pygments', 'matplotlib'\n"
         "loaded = [name for name in sys.modules if name.startswith(heavy)]\n"
         "assert not loaded, loaded\n"
     )

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import click
 
 from fwlocal import __version__
+from fwlocal.cli.bench import bench
 from fwlocal.cli.chat import chat
 from fwlocal.cli.conversion import convert
 from fwlocal.cli.library import import_model, list_models, rm, show, verify, where
@@ -35,6 +36,7 @@ VERBS = (
     sessions,
     prompt,
     plan,
+    bench,
     pull,
     convert,
     list_models,

@@ -53,7 +53,7 @@ _convert_options = (
                  help="Files are NAME-LEVEL.gguf; by default the source's name."),
     click.option("--base", metavar="SOURCE", help="What a delta is added to, such as LLaMA-65B."),
     click.option("--imatrix", type=click.Path(path_type=Path), metavar="FILE",
-                 help="Importance matrix of llama-imatrix; IQ2 levels and some IQ3 need one."),
+                 help="Importance matrix (`fwlocal imatrix`); IQ2 levels and some IQ3 need one."),
     click.option("--prompt-format", metavar="NAME", shell_complete=format_name,
                  help="The format that goes into the file: freewilly2, freewilly1, chatml."),
     click.option("--split-size", callback=_size, metavar="SIZE",

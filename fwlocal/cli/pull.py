@@ -64,7 +64,7 @@ def pull(
     from fwlocal.pull import roads
 
     library = Library.default()
-    chosen = _choose(model, quant, library, wishes, dry_run=dry_run, overwrite=overwrite)
+    chosen = roads_for(model, quant, library, wishes, dry_run=dry_run, overwrite=overwrite)
     for remark in chosen.remarks:
         notify(remark)
     if dry_run:
@@ -73,7 +73,7 @@ def pull(
         return
     for road in chosen.roads:
         notify(roads.describe(road))
-    paths = _take(chosen.roads, library, accepted=accept_licence, overwrite=overwrite)
+    paths = take(chosen.roads, library, accepted=accept_licence, overwrite=overwrite)
     for road in chosen.roads:
         if not isinstance(road, roads.Present):
             notify(f"talk to it with `fwlocal chat -m {roads.stored_name(road)}`")
@@ -85,7 +85,7 @@ def pull(
         click.echo("\n".join(map(str, paths)))
 
 
-def _choose(
+def roads_for(
     model: str,
     quant: tuple[str, ...],
     library: Library,
@@ -144,9 +144,7 @@ def _told(road: Road, path: Path, library: Library) -> dict[str, Any]:
     return {**told, **known, "path": path, "files": stored.files, "size_bytes": stored.size_bytes}
 
 
-def _take(
-    roads: Sequence[Road], library: Library, *, accepted: bool, overwrite: bool
-) -> list[Path]:
+def take(roads: Sequence[Road], library: Library, *, accepted: bool, overwrite: bool) -> list[Path]:
     """Take every road, once all that can be known to be wrong is known, and all licences are
     accepted; conversions of one source in one pass."""
     from fwlocal.cli.agreement import agree

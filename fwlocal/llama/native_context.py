@@ -34,7 +34,8 @@ class NativeContext:
     """A context for ``n_lanes`` sequences of ``options.n_ctx`` tokens each.
 
     ``should_stop`` is asked during long evaluations (CPU only); it must be quick and not raise.
-    ``refused`` is the error to raise where llama.cpp makes none.
+    ``refused`` is the error to raise where llama.cpp makes none. ``cb_eval``, a ctypes callback
+    that the caller keeps, is shown every node of the graph.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class NativeContext:
         refused: Callable[[], FwlocalError],
         *,
         n_lanes: int = 1,
+        cb_eval: Any = None,
     ) -> None:
         params = lib.llama_context_default_params()
         params.n_ctx, params.n_seq_max = options.n_ctx * n_lanes, n_lanes
@@ -55,6 +57,8 @@ class NativeContext:
         params.flash_attn_type = FLASH_ATTENTION[options.flash_attn]
         params.type_k = params.type_v = KV_TYPES[options.kv_type]
         params.no_perf = True
+        if cb_eval is not None:
+            params.cb_eval = cb_eval
         log.clear()
         handle = lib.llama_init_from_model(model.handle, params)
         if not handle:

@@ -222,7 +222,7 @@ def test_refuses_gguf_tensors_that_do_not_pair(
 ) -> None:
     found = refused(write_gguf(tmp_path / "m.gguf", tensors))
     assert message in found
-    assert "make it with llama-imatrix" in found
+    assert "make it with `fwlocal imatrix" in found
 
 
 def test_refuses_gguf_files_of_another_kind(tmp_path: Path, tiny_gguf: Path) -> None:

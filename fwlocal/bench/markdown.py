@@ -1,0 +1,69 @@
+"""A result as Markdown for a README: GitHub's table, and under it the machine and the versions.
+
+The same result gives the same text. https://github.github.com/gfm/#tables-extension-
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from fwlocal.bench.columns import cells, measures_of, named
+from fwlocal.bench.notes import facts, legend, not_numbers, ties_of
+from fwlocal.bench.result import BenchResult
+from fwlocal.terminal import inert
+
+# What would be markup; an underscore inside a word is none.
+_MARKUP = re.compile(r"[\\`*\[\]<>|~#&]|(?<!\w)_|_(?!\w)")
+_FENCE = re.compile("`+")
+
+
+def markdown(result: BenchResult) -> str:
+    """The table with all columns, the verdict, and what the figures rest on."""
+    verdict = result.verdict
+    measures = measures_of(result.levels)
+    rows = []
+    for level in result.levels:
+        label = escaped(named(level, verdict.front))
+        label = f"**{label}**" if level.label == verdict.label else label
+        found = [escaped(cell) for cell in cells(level, measures, result.differences)]
+        rows.append([label, *(found if not level.problem else [""] * len(measures))])
+    headings = [measure.heading for measure in measures]
+    problems = (f"{level.label}: {level.problem}" for level in result.levels if level.problem)
+    remarks = (*problems, *ties_of(result), *not_numbers(result))
+    notes = (*legend(result, headings), *facts(result))
+    blocks = (
+        table(["LEVEL", *headings], rows),
+        f"{escaped(verdict.reason)}\n" if verdict.reason else "",
+        fenced(verdict.command) if verdict.command else "",
+        bullets((*remarks, *notes)),
+    )
+    return "\n".join(filter(None, blocks))
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """The first column to the left, the others to the right; cells are Markdown already."""
+    ruler = ["---", *("---:" for _ in headings[1:])]
+    lines = ([escaped(heading) for heading in headings], ruler, *rows)
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """A list of plain text."""
+    return "".join(f"- {escaped(line)}\n" for line in lines)
+
+
+def fenced(command: str) -> str:
+    """A command, to be copied."""
+    text = _one_line(command)
+    fence = "`" * max(3, 1 + max(map(len, _FENCE.findall(text)), default=0))
+    return f"{fence}sh\n{text}\n{fence}\n"
+
+
+def escaped(text: str) -> str:
+    """Plain text in one line that no Markdown reads as markup."""
+    return _MARKUP.sub(r"\\\g<0>", _one_line(text))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(inert(text).split())

@@ -1,0 +1,195 @@
+"""A run of the benchmark: who fits, speed in rounds, quality in blocks, answers, and the result.
+
+One process, and one model in memory at a time. Whatever is measured is kept at once, so that a run
+that was stopped goes on; ``Run.result`` is what is known so far, at any time.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+
+from fwlocal import llama
+from fwlocal.bench import answers, rounds, speed
+from fwlocal.bench.entrants import choose_reference
+from fwlocal.bench.kept import Kept
+from fwlocal.bench.machine import machine_facts
+from fwlocal.bench.opening import plan_level
+from fwlocal.bench.order import Keys, Order
+from fwlocal.bench.progress import View
+from fwlocal.bench.reading import Reading
+from fwlocal.bench.result import BenchResult, LevelResult, TextFacts
+from fwlocal.bench.state import Level, State
+from fwlocal.bench.summary import level_result, summary
+from fwlocal.bench.text import Text, bos_of, check_same_tokenizer, chunks_of, tokens_of
+from fwlocal.errors import DoesNotFit, FwlocalError, Interrupted
+from fwlocal.interrupts import Interrupt
+from fwlocal.model_hash import sha256_of_model
+
+ANSWERING = 500.0  # the work of an answer, in tokens prefilled, about
+
+
+class Run:
+    """``order``, to be measured; what was measured before is taken from ``kept``."""
+
+    def __init__(self, order: Order, kept: Kept, view: View, interrupt: Interrupt) -> None:
+        self.order, self._kept, self._view, self._interrupt = order, kept, view, interrupt
+        levels = [Level(entrant) for entrant in order.entrants]
+        machine = machine_facts(order.options.n_threads)
+        self.state = State(machine, levels, order.unreadable)
+        self._keys = Keys(order, machine, llama.build_info())
+
+    def measure(self) -> None:
+        """Do all of it. Raises Interrupted, after which ``result`` has what is whole; DoesNotFit
+        where no level fits, UsageError for levels of other tokenizers or too short a text."""
+        self._prepare()
+        order, state = self.order, self.state
+        reading = self._reading()
+        rounds.recall(order, state, self._keys, self._kept)
+        if reading is not None:
+            reading.recall()
+        prompts = self._prompts()
+        self._tell_what_is_known(reading, len(prompts))
+        view, interrupt = self._view, self._interrupt
+        rounds.run(order, state, self._keys, self._kept, view, interrupt, self._finished)
+        if reading is not None:
+            reading.run()
+        if prompts:
+            self._answer(prompts)
+        if self._kept.problem:
+            self._view.note(self._kept.problem)
+
+    def result(self) -> BenchResult:
+        """What is known."""
+        return summary(self.order, self.state, self._command)
+
+    def _prepare(self) -> None:
+        """Which levels fit, and the hashes of their files; and the reference."""
+        order, state = self.order, self.state
+        for level in state.levels:
+            self._view.step(f"{level.label}: planning", 0)
+            try:
+                self._plan(level)
+            except DoesNotFit as error:
+                level.problem = f"does not fit: {error}"
+        if not state.sound:
+            raise DoesNotFit(state.levels[0].problem.removeprefix("does not fit: "))
+        chosen = choose_reference([level.entrant for level in state.sound], order.reference)
+        state.reference = next(level for level in state.sound if level.entrant is chosen)
+        seen: list[str] = []
+        for level in state.sound:
+            check_same_tokenizer(chosen, level.entrant)
+            level.sha256 = self._hash(level)
+            level.n_copies_before = seen.count(level.sha256)
+            seen.append(level.sha256)
+
+    def _plan(self, level: Level) -> None:
+        entrant, settings = level.entrant, self.order.settings
+        tests = speed.possible(settings.tests, entrant.header)
+        n_ctx = max(speed.needed_n_ctx(tests), settings.n_ctx)
+        plan = plan_level(entrant, self.order.options, n_ctx, self._interrupt).plan
+        level.n_gpu_layers = plan.n_gpu_layers
+
+    def _hash(self, level: Level) -> str:
+        def progress(_: float) -> None:
+            if self._interrupt.is_set():
+                raise Interrupted(exit_code=self._interrupt.exit_code)
+
+        self._view.step(f"{level.label}: hashing the file", 0)
+        found = sha256_of_model(level.entrant.file, level.entrant.header, progress)
+        if found is None:
+            raise FwlocalError(f"{level.entrant.file.path}: cannot be read any more")
+        return found
+
+    def _reading(self) -> Reading | None:
+        """What measures quality, if that is asked for."""
+        order, state, text = self.order, self.state, self.order.text
+        if text is None or state.reference is None:
+            return None
+        chunks = self._chunks(state.reference, text)
+        return Reading(
+            order,
+            state,
+            state.reference,
+            text,
+            chunks,
+            self._keys,
+            self._kept,
+            self._view,
+            self._interrupt,
+            self._finished,
+        )
+
+    def _chunks(self, reference: Level, text: Text) -> list[tuple[int, ...]]:
+        """The text, cut; ``settings.chunks`` says how many of them there are, from then on."""
+        settings = self.order.settings
+        vocabulary = llama.Model(reference.entrant.file.path, llama.LoadOptions(vocab_only=True))
+        try:
+            tokens = tokens_of(vocabulary, text)
+            chunks = chunks_of(tokens, settings.n_ctx, bos_of(vocabulary))
+        finally:
+            vocabulary.close()
+        chunks = chunks[: settings.chunks] if settings.chunks else chunks
+        self.order = replace(self.order, settings=replace(settings, chunks=len(chunks)))
+        self.state.text = TextFacts(text.name, text.sha256, len(tokens))
+        return chunks
+
+    def _prompts(self) -> tuple[answers.Prompt, ...]:
+        order, reference = self.order, self.state.reference
+        if not order.prompts or reference is None:
+            return ()
+        name = str(order.prompts_path)
+        prompts = answers.prompts_of(order.prompts, reference.entrant, order.options, name=name)
+        for level in self.state.sound:
+            key = self._keys.answers(level, prompts)
+            if order.fresh:
+                self._kept.forget(key)
+            level.answers = self._kept.answers(key)
+        return prompts
+
+    def _tell_what_is_known(self, reading: Reading | None, n_prompts: int) -> None:
+        state = self.state
+        for level in state.levels:
+            self._finished(level)
+        known = [level for level in state.sound if level.rounds or level.scores or level.answers]
+        if known:
+            names = ", ".join(level.label for level in known)
+            self._view.note(f"measured before: {names} (--fresh measures again)")
+        n_unanswered = sum(level.answers is None for level in state.sound)
+        work = sum(rounds.work(self.order, level) for level in state.sound)
+        work += reading.work() if reading is not None else 0
+        self._view.expect(work + ANSWERING * n_prompts * n_unanswered)
+
+    def _answer(self, prompts: tuple[answers.Prompt, ...]) -> None:
+        """Every level's answers, where they are not known."""
+        order, n_all = self.order, len(prompts)
+        for level in [level for level in self.state.sound if level.answers is None]:
+            self._view.step(f"{level.label}: loading", rounds.LOADING)
+
+            def on_answer(index: int, _: object, label: str = level.label) -> None:
+                self._view.step(f"{label}: answer {index + 1} of {n_all}", ANSWERING)
+
+            try:
+                with answers.loaded(
+                    level.entrant, order.options, notify=self._view.note, interrupt=self._interrupt
+                ) as engine:
+                    found = answers.answers_of(
+                        engine, prompts, order.max_tokens, on_answer, self._interrupt
+                    )
+            except Interrupted:
+                raise
+            except FwlocalError as error:
+                level.problem = str(error)
+                continue
+            level.answers = found
+            self._kept.put_answers(self._keys.answers(level, prompts), found)
+            self._finished(level)
+
+    def _finished(self, level: Level) -> None:
+        self._view.finished(level_result(level, self.state))
+
+    def _command(self, level: LevelResult) -> str:
+        """What runs a level."""
+        file = next(e.file for e in self.order.entrants if e.label == level.label)
+        name = str(file.path) if file.level is None else f"{file.name}:{file.level}"
+        return f"fwlocal chat -m {shlex.quote(name)}"

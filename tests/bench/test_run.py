@@ -1,0 +1,228 @@
+"""A run on tiny models: every part together, and what is kept between two of them."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from fwlocal.bench.entrants import Entry, entrants_of
+from fwlocal.bench.kept import Kept
+from fwlocal.bench.order import Order
+from fwlocal.bench.progress import Silent
+from fwlocal.bench.result import BenchResult, LevelResult, Settings, SpeedTest
+from fwlocal.bench.run import Run
+from fwlocal.bench.text import Text
+from fwlocal.bench.verdict import Wishes
+from fwlocal.errors import DoesNotFit, Interrupted, UsageError
+from fwlocal.interrupts import Interrupt
+from fwlocal.loader import EngineOptions
+from fwlocal.oneshot.batch_lines import Asked, read_lines
+from fwlocal.store import ModelFile
+from tests.conftest import TEMPLATE
+from tests.tiny_llama import Shape, write_gguf
+
+PP, TG = SpeedTest(32, 0), SpeedTest(0, 4)
+SETTINGS = Settings(64, 512, 512, "f16", "auto", repetitions=2, chunks=3, tests=(PP, TG))
+WORDS = Random(0).choices(("the", "whale", "sings", "and", "sea"), k=400)
+TEXT = Text("whales.txt", "ab" * 32, " ".join(WORDS))
+OPTIONS = EngineOptions(n_threads=1, kv_type="f16")
+
+
+@pytest.fixture(scope="module")
+def levels(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three files of one tokenizer: a model, a copy of it, and another model's weights."""
+    folder = tmp_path_factory.mktemp("levels")
+    return [
+        write_gguf(folder / f"{name}.gguf", seed=seed, template=TEMPLATE)
+        for name, seed in (("a-whale", 0), ("b-copy", 0), ("c-other", 1))
+    ]
+
+
+def order_of(paths: list[Path], **changes: object) -> Order:
+    entrants, unreadable = entrants_of(Entry(ModelFile(path.stem, path)) for path in paths)
+    order = Order("whales", entrants, OPTIONS, SETTINGS, TEXT, unreadable, "a-whale", cold=False)
+    return replace(order, **changes)  # type: ignore[arg-type]
+
+
+@dataclass
+class Watched(Silent):
+    """Remembers the steps, and does something at each."""
+
+    at_step: Callable[[str], None] = lambda text: None
+    steps: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def step(self, text: str, weight: float = 1.0) -> None:
+        self.steps.append(text)
+        self.at_step(text)
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+
+def measured(order: Order, folder: Path, view: Watched | None = None) -> BenchResult:
+    run = Run(order, Kept(folder), view or Watched(), Interrupt())
+    run.measure()
+    return run.result()
+
+
+def of(result: BenchResult, label: str) -> LevelResult:
+    return next(level for level in result.levels if level.label == label)
+
+
+def test_every_level_is_measured(levels: list[Path], tmp_path: Path) -> None:
+    result = measured(order_of(levels), tmp_path / "kept")
+
+    assert {level.label for level in result.levels} == {"a-whale", "b-copy", "c-other"}
+    for level in result.levels:
+        assert [speed.test for speed in level.speeds] == [PP, TG]
+        assert all(len(speed.tps) == 2 for speed in level.speeds)
+        assert level.quality is not None
+        assert level.quality.n_chunks == 3
+        assert level.quality.n_tokens == 3 * 31
+        assert level.bandwidth_share
+        assert level.peak_rss_bytes
+    assert result.reference == "a-whale"
+    assert result.text is not None
+    assert result.text.name == "whales.txt"
+    assert result.settings.chunks == 3
+
+
+def test_a_copy_ties_and_another_model_does_not(levels: list[Path], tmp_path: Path) -> None:
+    result = measured(order_of(levels), tmp_path / "kept")
+    copy, other = of(result, "b-copy").quality, of(result, "c-other").quality
+
+    assert copy is not None
+    assert other is not None
+    assert (copy.kld_mean.value, copy.top1.value) == (0.0, 1.0)
+    assert other.kld_mean.value > 1e-4
+    ties = {(d.a, d.b): d.is_tie for d in result.differences if d.measure == "kld_mean"}
+    assert ties == {("a-whale", "b-copy"): True, ("b-copy", "c-other"): False}
+
+
+def test_rounds_take_turns(levels: list[Path], tmp_path: Path) -> None:
+    view = Watched()
+    measured(order_of(levels[:2], text=None), tmp_path / "kept", view)
+
+    rounds = [step.split(":")[0] for step in view.steps if "round" in step and "tg" in step]
+    labels = [entrant.label for entrant in order_of(levels[:2]).entrants]
+    assert rounds == [f"{label}, round {n} of 2" for n in (1, 2) for label in labels]
+
+
+def test_what_was_measured_is_not_measured_again(levels: list[Path], tmp_path: Path) -> None:
+    first = measured(order_of(levels), tmp_path / "kept")
+    view = Watched()
+    again = measured(order_of(levels), tmp_path / "kept", view)
+
+    assert again.levels == first.levels
+    assert not [step for step in view.steps if "loading" in step]
+    assert view.notes[0].startswith("measured before: ")
+
+    fresh = measured(order_of(levels, fresh=True), tmp_path / "kept")
+    assert of(fresh, "a-whale").speeds != of(first, "a-whale").speeds
+    assert of(fresh, "c-other").quality == of(first, "c-other").quality
+
+
+@pytest.mark.parametrize("at", ["round 1 of 2: tg", "round 2 of 2: load", "chunk 2 of 3", "answer"])
+def test_a_run_that_was_stopped_goes_on(levels: list[Path], tmp_path: Path, at: str) -> None:
+    prompts = asked('{"prompt": "the whale"}', '{"prompt": "the sea"}')
+    order = order_of(levels, prompts=prompts, max_tokens=4)
+    interrupt, kept = Interrupt(), tmp_path / "kept"
+    run = Run(order, Kept(kept), Watched(at_step=stopping(interrupt, at)), interrupt)
+    with pytest.raises(Interrupted):
+        run.measure()
+    before = {level.label: (level.rounds[:], level.scores[:]) for level in run.state.levels}
+    assert run.result().levels  # what is whole can be shown
+
+    run = Run(order, Kept(kept), Watched(), Interrupt())
+    run.measure()
+    for level in run.state.levels:
+        rounds, scores = before[level.label]
+        assert level.rounds[: len(rounds)] == rounds
+        assert len(level.scores) == 3 >= len(scores)
+        assert len(level.rounds) == 2
+
+
+def stopping(interrupt: Interrupt, at: str) -> Callable[[str], None]:
+    def at_step(text: str) -> None:
+        if at in text:
+            interrupt.set(signal.SIGINT)
+
+    return at_step
+
+
+def asked(*lines: str) -> tuple[Asked, ...]:
+    found = read_lines("\n".join(lines).encode().splitlines(keepends=True))
+    return tuple(line for line in found if isinstance(line, Asked))
+
+
+def test_answers_are_compared(levels: list[Path], tmp_path: Path) -> None:
+    prompts = asked('{"prompt": "the whale"}', '{"prompt": "the sea", "max_tokens": 2}')
+    order = order_of(levels, settings=replace(SETTINGS, tests=()), prompts=prompts, max_tokens=6)
+    result = measured(order, tmp_path / "kept")
+
+    copy = of(result, "b-copy").answers
+    assert copy is not None
+    assert copy.first_difference == (None, None)
+
+
+def test_until_reads_no_more_than_it_must(levels: list[Path], tmp_path: Path) -> None:
+    settings = replace(SETTINGS, tests=(), chunks=0, until=1.0)
+    result = measured(order_of(levels, settings=settings), tmp_path / "kept")
+
+    assert [q.n_chunks for level in result.levels if (q := level.quality)] == [8, 8, 8]
+    assert result.settings.chunks > 8
+
+
+def test_until_reads_on_where_it_must(levels: list[Path], tmp_path: Path) -> None:
+    settings = replace(SETTINGS, tests=(), chunks=20, until=1e-9)
+    result = measured(order_of(levels, settings=settings), tmp_path / "kept")
+    other, copy = of(result, "c-other").quality, of(result, "b-copy").quality
+
+    assert other is not None
+    assert copy is not None
+    assert (copy.n_chunks, other.n_chunks) == (8, 20)
+
+
+def test_a_file_that_cannot_be_read_is_listed(levels: list[Path], tmp_path: Path) -> None:
+    broken = tmp_path / "broken-Q4_0.gguf"
+    broken.write_bytes(b"GGUF")
+    result = measured(order_of([*levels[:1], broken], reference=None), tmp_path / "kept")
+
+    problem = next(level.problem for level in result.levels if level.problem)
+    assert "broken-Q4_0.gguf" in problem
+    assert result.reference == "a-whale"
+
+
+def test_none_that_fits_is_an_error(levels: list[Path], tmp_path: Path) -> None:
+    settings = replace(SETTINGS, n_ctx=10**9)
+    with pytest.raises(DoesNotFit):
+        measured(order_of(levels, settings=settings), tmp_path / "kept")
+
+
+def test_another_tokenizer_is_refused(levels: list[Path], tmp_path: Path) -> None:
+    more = Shape().vocab_size + 1
+    foreign = write_gguf(
+        tmp_path / "foreign.gguf", Shape(vocab_size=more), extra_tokens=(("▁orca", -1.0, 1),)
+    )
+    with pytest.raises(UsageError, match=r"tokenizer \(\w{12}\) is not that of .* \(\w{12}\)"):
+        measured(order_of([*levels[:1], foreign], reference="a-whale"), tmp_path / "kept")
+
+
+def test_too_short_a_text_is_refused(levels: list[Path], tmp_path: Path) -> None:
+    short = replace(TEXT, text="the whale")
+    with pytest.raises(UsageError, match="too short"):
+        measured(order_of(levels, text=short), tmp_path / "kept")
+
+
+def test_wishes_choose_a_level_and_say_how_to_run_it(levels: list[Path], tmp_path: Path) -> None:
+    result = measured(order_of(levels, wishes=Wishes(max_kld=1e-6)), tmp_path / "kept")
+
+    assert result.verdict.label in {"a-whale", "b-copy"}
+    assert result.verdict.command.startswith("fwlocal chat -m ")
+    assert Path(result.verdict.command.split()[-1]).exists()
