@@ -7,6 +7,7 @@ are its readers. Which file, which format and which context come from ``fwlocal.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ from typing import Protocol
 from fwlocal import llama
 from fwlocal.answer import Answer, Generation, Result, Timings
 from fwlocal.chatting import Chatting
+from fwlocal.draft import Drafting, Speculation
 from fwlocal.encoding import continuation, encode
 from fwlocal.errors import DoesNotFit, UsageError
 from fwlocal.interrupts import Interrupt
 from fwlocal.kv_cache import KVCache
 from fwlocal.pieces import spelled, start_of
+from fwlocal.prefix_cache import NoPrefixes, Prefixes
 from fwlocal.prompts import Message, Render, Segment, as_messages, prompt_of
 from fwlocal.sampling import PENALTY_LAST_N, SamplingParams
 
@@ -74,7 +77,9 @@ class Engine(Chatting):
     """A loaded model, its prompt format and one KV cache; not for use by two threads at once.
 
     ``cache`` is empty and made for ``model``; ``system`` is the model's own system text, for
-    callers who want it; ``sampling`` and ``max_tokens`` hold where a call names none.
+    callers who want it; ``sampling`` and ``max_tokens`` hold where a call names none. ``drafting``
+    guesses tokens ahead, and ``prefixes`` are prompts evaluated before; the answers are the same
+    without both.
     """
 
     def __init__(
@@ -89,6 +94,8 @@ class Engine(Chatting):
         max_tokens: int | None = None,
         interrupt: Interrupt | None = None,
         load_s: float = 0.0,
+        drafting: Drafting | None = None,
+        prefixes: Prefixes | None = None,
     ) -> None:
         self.model = model
         self.cache = cache
@@ -98,6 +105,8 @@ class Engine(Chatting):
         self.max_tokens = max_tokens
         self.interrupt = interrupt or Interrupt()
         self.load_s = load_s
+        self._drafting = drafting or Drafting.off()
+        self._prefixes = prefixes or NoPrefixes()
         self._render = render
         self._running: Generation | None = None
 
@@ -108,8 +117,10 @@ class Engine(Chatting):
         self.close()
 
     def close(self) -> None:
-        """Free the context and the model."""
+        """Free the context and the model, and what drafts for it."""
         self._end_running()
+        self._prefixes.close()
+        self._drafting.close()
         self.cache.close()
         self.model.close()
 
@@ -185,30 +196,33 @@ class Engine(Chatting):
         started = clock()
         prompt = order.prompt
         reused = self.cache.keep_common(prompt, may_shift=order.may_shift)
+        reused = self._prefixes.restore(self.cache, prompt, reused)
         evaluated = self.cache.evaluate(prompt[reused:])
         self.cache.context.synchronize()
         prefill_s = ttft_s = clock() - started
+        if evaluated:
+            self._prefixes.keep(self.cache, len(prompt) - reused, prefill_s)
+        speculation = self._drafting.speculation(
+            self.cache, sampler, prompt, limit=answer.limit, is_eog=self.model.is_eog
+        )
         decode_s = 0.0  # without the time that the reader takes between pieces
-        while evaluated and not self.interrupt.is_set():
-            resumed = clock()
-            if answer.tokens:
+        with contextlib.closing(speculation.tokens()) as tokens:
+            while evaluated and not self.interrupt.is_set():
+                resumed = clock()
                 try:
-                    self.cache.evaluate_one(answer.tokens[-1])
+                    text = answer.take(next(tokens), self.model)
                 except DoesNotFit:
                     answer.finish_reason = "length"
                     break
-            text = answer.take(sampler.sample(self.cache.context), self.model)
-            if order.n_logprobs and len(answer.logprobs) < len(answer.tokens):
-                logits = self.cache.context.logits()
-                answer.note(llama.logprobs(logits, answer.tokens[-1], order.n_logprobs), self.model)
-            if answer.n_tokens == 1:
-                ttft_s = clock() - started
-            else:
-                decode_s += clock() - resumed
-            if text:
-                yield text
-            if answer.finish_reason:
-                break
+                self._note_logprobs(answer, speculation, order.n_logprobs)
+                if answer.n_tokens == 1:
+                    ttft_s = clock() - started
+                else:
+                    decode_s += clock() - resumed
+                if text:
+                    yield text
+                if answer.finish_reason:
+                    break
         if text := answer.end():
             yield text
         timings = Timings(
@@ -230,7 +244,15 @@ class Engine(Chatting):
             timings=timings,
             logprobs=answer.spoken_logprobs(self.model),
             n_dropped=answer.n_dropped,
+            n_drafted=speculation.figures.n_drafted,
+            n_accepted=speculation.figures.n_accepted,
         )
+
+    def _note_logprobs(self, answer: Answer, speculation: Speculation, n_logprobs: int) -> None:
+        """Of the token that was taken last, unless it ended the answer."""
+        if n_logprobs and len(answer.logprobs) < len(answer.tokens):
+            logits = speculation.logits()
+            answer.note(llama.logprobs(logits, answer.tokens[-1], n_logprobs), self.model)
 
     def _end_running(self) -> None:
         """An answer that was left half read must not go on beside a new one."""

@@ -43,6 +43,7 @@ class KVCache:
         on_open: Callable[[llama.Context], None] = _unnoticed,
     ) -> None:
         self.tokens: list[int] = []
+        self.n_whole = 0  # of the first tokens, evaluated in whole batches but for the last one
         self.limit = options.n_ctx or model.n_ctx_train or default_n_ctx(0)
         self._model = model
         self._options = options
@@ -105,11 +106,13 @@ class KVCache:
             batch = tokens[start : start + context.n_batch]
             if self._should_stop():
                 return False
+            is_whole = self.n_whole == len(self.tokens) and self.n_whole % context.n_batch == 0
             if not context.decode(batch):
                 # Whole micro-batches of it may have been evaluated; they are of use next time.
                 self.tokens += batch[: context.cached() - len(self.tokens)]
                 return False
             self.tokens += batch
+            self.n_whole = len(self.tokens) if is_whole else self.n_whole
         return True
 
     def evaluate_one(self, token: int) -> None:
@@ -118,6 +121,16 @@ class KVCache:
             self._grow(len(self.tokens) + 1)
         self.context.decode_one(token)
         self.tokens.append(token)
+
+    def take(self, tokens: Sequence[int], state: Any) -> bool:
+        """Hold ``tokens``, whole batches of them, by the state of a context that held them and
+        perhaps more; False, and nothing is held, where it cannot."""
+        self.clear()
+        if not self.context.restore(state):
+            return False
+        self.tokens = list(tokens)
+        self.n_whole = self._truncate(len(tokens))
+        return bool(self.tokens)
 
     def clear(self) -> None:
         """Forget everything; the context stays."""
@@ -128,7 +141,7 @@ class KVCache:
         """Free the context."""
         if self._context is not None:
             self._context.close()
-        self._context, self.tokens = None, []
+        self._context, self.tokens, self.n_whole = None, [], 0
 
     def _open(self, n_ctx: int) -> None:
         options = replace(self._options, n_ctx=n_ctx)
@@ -141,21 +154,22 @@ class KVCache:
         n_ctx = min(wanted, self.limit)
         self._check_n_ctx(self.n_ctx, n_ctx)
         tokens, state, before = self.tokens, self.context.state(), self.n_ctx
+        n_whole = self.n_whole
         self.close()
         try:
             self._open(n_ctx)
         except DoesNotFit as refusal:
             self._open(before)
-            self._take_over(tokens, state)
+            self._take_over(tokens, state, n_whole)
             raise DoesNotFit(
                 f"there was no memory for a context of {n_ctx} tokens ({refusal}); start with "
                 f"--n-ctx {n_ctx}, so that it is planned for"
             ) from refusal
-        self._take_over(tokens, state)
+        self._take_over(tokens, state, n_whole)
 
-    def _take_over(self, tokens: list[int], state: Any) -> None:
+    def _take_over(self, tokens: list[int], state: Any, n_whole: int) -> None:
         if state is not None and self.context.restore(state):
-            self.tokens = tokens
+            self.tokens, self.n_whole = tokens, n_whole
         else:
             self.evaluate(tokens)
 
@@ -164,6 +178,7 @@ class KVCache:
         if self._truncate(start + length) == start + length:
             self.context.remove(shared, start)
             del self.tokens[shared:start]
+            self.n_whole = min(self.n_whole, shared)
         return len(self.tokens)
 
     def _truncate(self, n_tokens: int) -> int:
@@ -172,6 +187,7 @@ class KVCache:
         if self.context.cached() > n_tokens and not self.context.truncate(n_tokens):
             n_tokens = 0
         del self.tokens[n_tokens:]
+        self.n_whole = min(self.n_whole, n_tokens)
         return n_tokens
 
     def _too_long(self, n_prompt: int) -> str:

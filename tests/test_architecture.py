@@ -21,7 +21,7 @@ LAYERS = (
     ("audit", "children", "soundness", "tables", "whole"),
     ("forecast", "store"),
     ("hub", "kv_cache", "formats", "library", "model_hash"),
-    ("chatting",),
+    ("chatting", "draft", "prefix_cache"),
     ("engine", "pull"),
     ("conversation", "loader"),
     ("ab", "parallel", "sessions"),

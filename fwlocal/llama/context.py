@@ -48,6 +48,15 @@ class Context(NativeContext):
         if self._is_moved:
             self._check_moved()
 
+    def decode_rows(self, tokens: Sequence[int]) -> None:
+        """Evaluate a few tokens at once, at most n_batch, with logits for each: of the Nth of K in
+        row N - K. It is not stopped on the way; keys must not be waiting to be moved."""
+        ids = (ctypes.c_int32 * len(tokens))(*tokens)
+        wanted = (ctypes.c_int8 * len(tokens))(*[1] * len(tokens))
+        batch = lib.llama_batch_get_one(ids, len(tokens))
+        batch.logits = wanted
+        self._evaluate(batch, stoppable=False)
+
     def cached(self) -> int:
         """How many positions the cache holds."""
         return int(lib.llama_memory_seq_pos_max(self._memory, 0)) + 1
@@ -59,6 +68,12 @@ class Context(NativeContext):
             return True
         self._clear()
         return False
+
+    @property
+    def can_truncate(self) -> bool:
+        """Whether ``truncate`` keeps anything: it does not in models that keep a state."""
+        model = self._model.handle
+        return not (lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model))
 
     @property
     def can_move(self) -> bool:
@@ -91,19 +106,27 @@ class Context(NativeContext):
         lib.llama_memory_clear(self._memory, True)
         self._is_moved = False
 
-    def logits(self) -> Any:
-        """Of the last token evaluated, before any sampling: float32, one for each token of the
-        vocabulary; a copy."""
+    def logits(self, row: int = -1) -> Any:
+        """Of the last token evaluated, or of another ``row`` counted from the end, before any
+        sampling: float32, one for each token of the vocabulary; a copy."""
         import numpy as np
 
-        logits = lib.llama_get_logits_ith(self.handle, -1)
+        logits = lib.llama_get_logits_ith(self.handle, row)
         return np.ctypeslib.as_array(logits, (self._model.n_vocab,)).copy()
+
+    def logits_bytes(self, row: int = -1) -> bytes:
+        """The same as they lie in memory, to be compared to the bit."""
+        return ctypes.string_at(lib.llama_get_logits_ith(self.handle, row), 4 * self._model.n_vocab)
+
+    def state_bytes(self) -> int:
+        """How large ``state`` would be."""
+        return int(lib.llama_state_seq_get_size(self.handle, 0))
 
     def state(self) -> Any:
         """The cache as bytes, for a context of another size; None while keys are to be moved."""
         if self._is_moved:
             return None
-        size = lib.llama_state_seq_get_size(self.handle, 0)
+        size = self.state_bytes()
         data = (ctypes.c_uint8 * size)()
         lib.llama_state_seq_get_data(self.handle, data, size, 0)
         return data

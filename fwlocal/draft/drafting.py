@@ -1,0 +1,52 @@
+"""What drafts for an engine, from its first answer to its last: what was learned of costs and of
+acceptance stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fwlocal.draft.controller import Controller
+from fwlocal.draft.drafter import Drafter
+from fwlocal.draft.lookup import PromptLookup
+from fwlocal.draft.model import DraftModel
+from fwlocal.draft.speculation import Cache, Sampler, Speculation, Steering
+from fwlocal.draft.widths import Widths
+
+
+class Drafting:
+    """``lookup`` drafts from the text itself, ``model`` from a smaller model, which is closed with
+    this."""
+
+    def __init__(
+        self, steering: Steering, *, lookup: bool = False, model: DraftModel | None = None
+    ) -> None:
+        self._steering, self._lookup, self._model = steering, lookup, model
+
+    @classmethod
+    def off(cls) -> Drafting:
+        """Nothing is drafted."""
+        return cls(Steering(Controller(), Widths(on_cpu=True)))
+
+    def speculation(
+        self,
+        cache: Cache,
+        sampler: Sampler,
+        prompt: Sequence[int],
+        *,
+        limit: int,
+        is_eog: Callable[[int], bool],
+    ) -> Speculation:
+        """One answer's, its drafters ready. What the text repeats is asked first: that is free."""
+        drafters: list[Drafter] = [PromptLookup()] if self._lookup else []
+        drafters += [self._model] if self._model is not None else []
+        speculation = Speculation(
+            cache, sampler, prompt, drafters, self._steering, limit=limit, is_eog=is_eog
+        )
+        speculation.prepare()
+        return speculation
+
+    def close(self) -> None:
+        """Free the model that drafts."""
+        if self._model is not None:
+            self._model.close()
+        self._model = None

@@ -1,0 +1,117 @@
+"""Drafts from a smaller model with the same vocabulary: the likeliest tokens, while it is sure.
+
+It has a KV cache of its own, which follows the answer: what it drafted wrongly is cut from it. It
+knows nothing of the larger model but its tokens.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fwlocal.draft.drafter import Kind
+from fwlocal.errors import DoesNotFit, UsageError
+from fwlocal.kv_cache import KVCache
+
+# The draft ends at a token that it gives less than this. What it is unsure of is wrong more often
+# than right, and each token costs it a pass over its weights; llama.cpp's p_min is much the same.
+LEAST_PROBABILITY = 0.5
+_ROOM = 64  # tokens beyond the prompt that a cache is made for at first
+
+
+class DraftModel:
+    """A Drafter; it lives as long as its ``cache``, which it fills and closes, and goes from answer
+    to answer. ``n_vocab`` is that of its model. Raises UsageError for a model that cannot take
+    tokens back."""
+
+    is_free = False
+
+    def __init__(
+        self,
+        cache: KVCache,
+        n_vocab: int,
+        *,
+        least_probability: float = LEAST_PROBABILITY,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.kind = Kind("model", 0.7)
+        self._cache, self._n_vocab = cache, n_vocab
+        self._least = least_probability
+        self._clock = clock
+        self._n_same = 0  # tokens of the cache that are known to be those of the answer
+        self._is_off = False
+        cache.open()
+        if not cache.context.can_truncate:
+            raise UsageError(
+                "the draft keeps a state, which cannot take tokens back; name another draft, or "
+                "--draft off"
+            )
+
+    def close(self) -> None:
+        """Free its cache."""
+        self._cache.close()
+
+    def prepare(self, tokens: Sequence[int]) -> float:
+        """Evaluate a prompt, as far as it is not known; the seconds of its last token."""
+        self._n_same = 0
+        self._is_off = len(tokens) + _ROOM > self._cache.limit
+        if self._is_off or not self._catches_up(tokens[:-1]):
+            return 0.0
+        started = self._clock()
+        done = self._catches_up(tokens)
+        return self._clock() - started if done else 0.0
+
+    def propose(self, tokens: Sequence[int], n_max: int) -> Sequence[int]:
+        """Its own continuation, shorter where it becomes unsure."""
+        n_max = min(n_max, self._cache.limit - len(tokens))
+        if self._is_off or n_max < 1 or not self._catches_up(tokens):
+            return ()
+        drafted: list[int] = []
+        while True:
+            token, probability = likeliest(self._cache.context.logits())
+            if probability < self._least:
+                break
+            drafted.append(token)
+            if len(drafted) >= n_max or not self._adds(token):
+                break
+        return drafted
+
+    def _catches_up(self, tokens: Sequence[int]) -> bool:
+        """Have the cache hold ``tokens``, and the logits of the last; False where it cannot."""
+        if not tokens or max(tokens[self._n_same :], default=0) >= self._n_vocab:
+            return False  # a token of the larger model's padding
+        try:
+            return self._follow(tokens)
+        except DoesNotFit:
+            self._is_off = True
+            return False
+
+    def _follow(self, tokens: Sequence[int]) -> bool:
+        cache = self._cache
+        cache.make_room(len(tokens), _ROOM)
+        kept = self._n_same
+        while kept < min(len(cache.tokens), len(tokens) - 1) and cache.tokens[kept] == tokens[kept]:
+            kept += 1
+        if len(cache.tokens) > kept:
+            cache.context.truncate(kept)
+            del cache.tokens[kept:]
+        done = cache.evaluate(tokens[kept:])
+        cache.context.synchronize()
+        self._n_same = len(cache.tokens)
+        return done
+
+    def _adds(self, token: int) -> bool:
+        try:
+            self._cache.evaluate_one(token)
+        except DoesNotFit:
+            self._is_off = True
+        return not self._is_off
+
+
+def likeliest(logits: Any) -> tuple[int, float]:
+    """The token that greedy decoding takes, and its probability."""
+    import numpy as np
+
+    token = int(np.argmax(logits))
+    return token, float(1 / np.exp(logits - logits[token]).sum())

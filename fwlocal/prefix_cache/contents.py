@@ -1,0 +1,119 @@
+"""What the cache holds, for its owner to look at and to clear; here errors are told.
+
+The prompts themselves are not shown: entries hold token ids, which may be private.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from fwlocal.errors import ModelNotFound, StoreError
+from fwlocal.locks import held
+from fwlocal.prefix_cache.cache import LOCK_NAME
+from fwlocal.prefix_cache.folder import Stored, remove, stored_files
+from fwlocal.prefix_cache.headers import read_entry
+
+
+@dataclass(frozen=True)
+class Described:
+    """An entry; ``last_used`` in UTC, as ISO 8601, "" where the clock was nowhere."""
+
+    model: str
+    n_tokens: int
+    size_bytes: int
+    last_used: str
+    path: Path
+
+    def as_data(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "model": self.model,
+            "tokens": self.n_tokens,
+            "size_bytes": self.size_bytes,
+            "last_used": self.last_used or None,
+            "path": str(self.path),
+        }
+
+
+def described(root: Path) -> list[Described]:
+    """All entries, the one used last first; what is damaged is removed. Raises StoreError."""
+    found = []
+    for file in sorted(_files(root), key=lambda one: (-one.used_ns, one.name)):
+        header = None if file.is_growing else read_entry(file.path)
+        if header is not None:
+            used = _iso(file.used_ns)
+            size = file.size_bytes
+            found.append(Described(header.model, header.n_tokens, size, used, Path(file.path)))
+    return found
+
+
+def size_bytes(root: Path) -> int:
+    """What the cache takes on the disk, with what is being written. Raises StoreError."""
+    return sum(file.size_bytes for file in _files(root))
+
+
+def clear(root: Path, model: str = "") -> tuple[int, int]:
+    """Remove all entries, or those of a model, named as ``described`` tells it, with or without
+    its level: how many, and their bytes. Raises StoreError, ModelNotFound.
+
+    Chats and runs that go on at the same time are not disturbed; they may put new ones there.
+    """
+    doomed = _of_model(root, model) if model else _of_all(root)
+    left = [file for file in doomed if not remove(file.path)]
+    if left:
+        raise StoreError(
+            f"{left[0].path}: cannot be removed; end what reads it, or make its folder writable"
+        )
+    n_entries = sum(not file.is_growing for file in doomed)
+    return n_entries, sum(file.size_bytes for file in doomed)
+
+
+def _of_all(root: Path) -> list[Stored]:
+    """All files, but for what another process writes now."""
+    files = _files(root)
+    if any(file.is_growing for file in files):
+        with contextlib.suppress(StoreError, OSError), held(root / LOCK_NAME, "clearing the cache"):
+            return _files(root)
+    return [file for file in files if not file.is_growing]
+
+
+def _of_model(root: Path, model: str) -> list[Stored]:
+    wanted = model.casefold()
+    entries = described(root)
+    paths = {
+        str(entry.path)
+        for entry in entries
+        if wanted in (entry.model.casefold(), entry.model.casefold().partition(":")[0])
+    }
+    if not paths:
+        raise ModelNotFound(_unknown(model, [entry.model for entry in entries]))
+    return [file for file in _files(root) if file.path in paths]
+
+
+def _unknown(model: str, models: Sequence[str]) -> str:
+    near = difflib.get_close_matches(model, [*dict.fromkeys(models)], n=1)
+    offer = f"did you mean {near[0]}?" if near else "`fwlocal cache list` tells what is kept"
+    return f"no prompt of {model} is in the cache; {offer}"
+
+
+def _files(root: Path) -> list[Stored]:
+    try:
+        return stored_files(root)
+    except OSError as error:
+        raise StoreError(
+            f"{root}: cannot be read ({error.strerror or error}); make it readable, or set "
+            "FWLOCAL_CACHE to another folder"
+        ) from error
+
+
+def _iso(moment_ns: int) -> str:
+    if not moment_ns:
+        return ""
+    moment = datetime.fromtimestamp(moment_ns // 10**9, timezone.utc)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,83 @@
+"""Between a KV cache and the disk: a prompt's beginning is taken over before it is evaluated, and
+what took long to evaluate is kept.
+
+The answer is the same with and without it. Rounding depends on how a prompt is cut into batches, so
+only whole batches are taken over, and only prompts evaluated in such batches are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from fwlocal.kv_cache import KVCache
+from fwlocal.prefix_cache.cache import PrefixCache
+from fwlocal.prefix_cache.setting import Setting
+from fwlocal.prefix_cache.worth import LEAST_TOKENS, worth_keeping
+from fwlocal.prefix_cache.writer import Writer
+
+
+class Prefixes(Protocol):
+    """What an engine asks."""
+
+    def restore(self, cache: KVCache, prompt: Sequence[int], n_reused: int) -> int: ...
+    def keep(self, cache: KVCache, n_evaluated: int, seconds: float) -> None: ...
+    def close(self) -> None: ...
+
+
+class NoPrefixes:
+    """Neither takes nor keeps anything."""
+
+    def restore(self, cache: KVCache, prompt: Sequence[int], n_reused: int) -> int:
+        """As before."""
+        return n_reused
+
+    def keep(self, cache: KVCache, n_evaluated: int, seconds: float) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class KeptPrefixes:
+    """Those of ``disk``; ``setting_at`` is that of a context of so many tokens, None where nothing
+    can be known of the model's file."""
+
+    def __init__(self, disk: PrefixCache, setting_at: Callable[[int], Setting | None]) -> None:
+        self._disk, self._setting_at = disk, setting_at
+        self._writer = Writer(disk)
+
+    def restore(self, cache: KVCache, prompt: Sequence[int], n_reused: int) -> int:
+        """Put into ``cache`` what the disk has of the beginning of ``prompt``, if that is a good
+        deal more than the ``n_reused`` tokens that it holds; how many it holds then."""
+        least = n_reused + LEAST_TOKENS
+        if len(prompt) <= least or (setting := self._setting_at(cache.n_ctx)) is None:
+            return n_reused
+        hit = self._disk.find(
+            setting, prompt, least, most_tokens=cache.n_ctx, align=cache.context.n_batch
+        )
+        state = self._disk.load(hit) if hit is not None else None
+        if hit is None or state is None:
+            return n_reused
+        if not cache.take(prompt[: hit.n_common], state):
+            self._disk.drop(hit)
+            return 0
+        return hit.n_common
+
+    def keep(self, cache: KVCache, n_evaluated: int, seconds: float) -> None:
+        """Have the prompt that ``cache`` holds written beside the answer, if evaluating
+        ``n_evaluated`` of its tokens in ``seconds`` was worth it."""
+        n_tokens = len(cache.tokens)
+        if n_evaluated < LEAST_TOKENS or cache.n_whole < n_tokens:
+            return
+        all_s = seconds * n_tokens / n_evaluated
+        if not worth_keeping(n_tokens, cache.context.state_bytes(), all_s):
+            return
+        setting = self._setting_at(cache.n_ctx)
+        state = cache.context.state()
+        if setting is not None and state is not None:
+            self._writer.give(setting, cache.tokens, state, all_s)
+
+    def close(self) -> None:
+        """Wait a moment for what is being written."""
+        self._writer.close()
