@@ -36,8 +36,10 @@ def read_prompt(argument: str | None, stdin: BinaryIO | None, *, raw: bool = Fal
 
 
 def joined(prompt: str, files: Iterable[Attachment], piped: str) -> str:
-    """The prompt, the files under their names, then what came on stdin; "" where all are blank."""
-    texts = (checked(prompt, "the prompt"), *(file.block for file in files), piped)
+    """The files under their names, the prompt, then what came on stdin; "" where all are blank. The
+    next question about the same files begins with the same tokens, and reads them from the cache.
+    """
+    texts = (*(file.block for file in files), checked(prompt, "the prompt"), piped)
     return "\n\n".join(text for text in texts if text.strip())
 
 

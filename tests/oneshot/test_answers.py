@@ -105,11 +105,11 @@ def test_an_argument_that_is_no_text() -> None:
         read_prompt("a\udcff", None)
 
 
-def test_files_stand_between_the_prompt_and_stdin() -> None:
+def test_files_stand_before_the_prompt_and_stdin_behind_it() -> None:
     files = [Attachment("a.txt", "one\n"), Attachment("b.txt", "two")]
 
     assert joined("Sum up", files, "more") == (
-        "Sum up\n\n# a.txt\n\n```\none\n```\n\n# b.txt\n\n```\ntwo\n```\n\nmore"
+        "# a.txt\n\n```\none\n```\n\n# b.txt\n\n```\ntwo\n```\n\nSum up\n\nmore"
     )
 
 
