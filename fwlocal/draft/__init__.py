@@ -12,6 +12,7 @@ from fwlocal.draft.compatible import check_draft
 from fwlocal.draft.controller import CPU_ROW_COST, GPU_ROW_COST, Controller
 from fwlocal.draft.drafter import Drafter, Figures, Kind
 from fwlocal.draft.drafting import Drafting
+from fwlocal.draft.exploring import N_TOKENS, explore
 from fwlocal.draft.lookup import PromptLookup
 from fwlocal.draft.model import DraftModel
 from fwlocal.draft.speculation import Speculation, Steering
@@ -27,9 +28,11 @@ __all__ = [
     "Figures",
     "Kind",
     "KnownWidths",
+    "N_TOKENS",
     "PromptLookup",
     "Speculation",
     "Steering",
     "Widths",
     "check_draft",
+    "explore",
 ]

@@ -3,7 +3,8 @@
 Expected tokens come from the acceptance so far, seconds from the costs so far (``acceptance``,
 ``costs``); where nothing beats decoding one by one, nothing is drafted, but tried again now and
 then. Whatever the text does, an answer's account keeps what drafting may lose small: a batch is
-drafted only if the account would bear that all of it is wrong.
+drafted only if the account would bear that all of it is wrong, and the less it promises, the less
+it may risk.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ CPU_ROW_COST, GPU_ROW_COST = 0.4, 0.04
 LEAST_GAIN = 1.03  # of decoding one by one; less is not worth the risk
 TRIAL_GAIN = 1.15  # what a number of rows must promise before it is tried whether they are exact
 LEAST_EVIDENCE = 6  # drafted tokens whose fate is known, before such a trial
-# Decodes of one token that an answer may lose: of 200 tokens 2 %, which leaves 1 % for what is
-# measured badly.
-_LOSS, _LOSS_SHARE = 4.0, 0.02
+# Decodes of one token that an answer may lose: of 200 tokens 2.5 %, which leaves a little for what
+# is measured badly.
+_LOSS, _LOSS_SHARE = 5.0, 0.02
+_TRIAL_LOSS = 5.5  # with trials of what is exact, which are made once for all
+_FULL_GAIN = 1.4  # what promises this may risk all of that
 _CREDIT = 4.0  # gains that may be lost again
 _FIRST_PATIENCE, _MOST_PATIENCE = 64, 512  # tokens without a draft, before it is tried again
 _PROBED_GAIN = 0.6  # a draft that promises less is not even tried again
@@ -75,7 +78,7 @@ class Controller:
             gain = (1 + known.asked.expected(width - 1)) / cost
             late = known.n_behind * per_token * _BEHIND
             worst = (width - 1) * per_token + late + self.costs.worst_batch(width)
-            if gain > best_gain and self._bears(worst - 1):
+            if gain > best_gain and self._bears(worst - 1, gain):
                 best_gain, best = gain, width - 1
         return best if self._is_worth(known, best_gain) else 0
 
@@ -88,12 +91,13 @@ class Controller:
         known = self._known(kind)
         if known.acceptance.n_seen < LEAST_EVIDENCE:
             n_tokens = max(widths) - 1
-            return n_tokens if self._bears(n_tokens * per_token) else 0
+            return n_tokens if self._bears(n_tokens * per_token, _FULL_GAIN) else 0
         return max((n - 1 for n in widths if self._pays(known, n, per_token)), default=0)
 
     def _pays(self, known: _Known, width: int, per_token: float) -> bool:
-        cost = (width - 1) * per_token + self.costs.batch(width)
-        return (1 + known.asked.expected(width - 1)) / cost >= TRIAL_GAIN
+        drafts = (width - 1) * per_token
+        gain = (1 + known.asked.expected(width - 1)) / (drafts + self.costs.batch(width))
+        return gain >= TRIAL_GAIN and self._bears_trial(width, drafts)
 
     def n_rows(self, kind: Kind, n_drafted: int, widths: Sequence[int]) -> int:
         """How many rows to evaluate at once, for a token and the ``n_drafted`` that are there; 1
@@ -104,7 +108,7 @@ class Controller:
         best_gain, best = 0.0, 1
         for width in widths:
             gain = self.gain(kind, n_drafted, width)
-            if gain > best_gain and self._bears(self.costs.worst_batch(width) - 1):
+            if gain > best_gain and self._bears(self.costs.worst_batch(width) - 1, gain):
                 best_gain, best = gain, width
         return best if self._is_worth(known, best_gain) else 1
 
@@ -115,11 +119,12 @@ class Controller:
 
     def deserves_trial(self, kind: Kind, n_drafted: int, width: int, otherwise: int) -> bool:
         """Whether it may be tried if ``width`` rows are exact, where ``otherwise`` rows would be
-        evaluated. A trial costs about as much as the batch would, and once for all."""
+        evaluated: a trial costs as much as the batch, and brings nothing yet."""
         if self._known(kind).acceptance.n_seen < LEAST_EVIDENCE or self.costs.single_s is None:
             return False
         least = max(1.0, self.gain(kind, n_drafted, otherwise) if otherwise > 1 else 1.0)
-        return self.gain(kind, n_drafted, width) >= TRIAL_GAIN * least
+        is_enough = self.gain(kind, n_drafted, width) >= TRIAL_GAIN * least
+        return is_enough and self._bears_trial(width)
 
     def decoded(self, seconds: float) -> None:
         """A token was decoded alone."""
@@ -148,6 +153,7 @@ class Controller:
     def tried(self, width: int, seconds: float) -> None:
         """A batch was evaluated only to see whether it is exact."""
         self.costs.note_batch(width, seconds)
+        self._spend(seconds)
 
     def learned(self, kind: Kind, n_asked: int, n_drafted: int, n_right: int) -> None:
         """So many tokens of a draft were right, evaluated or not."""
@@ -169,10 +175,15 @@ class Controller:
         if self.costs.single_s is not None and seconds > 0:
             self._account -= seconds / self.costs.single_s
 
-    def _bears(self, loss: float) -> bool:
-        """Whether the account may lose so many decodes more."""
+    def _bears(self, loss: float, gain: float) -> bool:
+        """Whether the account may lose so many decodes more, for what promises such a gain."""
         allowed = max(_LOSS, _LOSS_SHARE * self._n_tokens)
-        return self._account - loss >= -allowed
+        is_again = gain < LEAST_GAIN  # after a long time without
+        risked = 1.0 if is_again else min((gain - 1) / (_FULL_GAIN - 1), 1.0)
+        return self._account - loss >= -allowed * risked
+
+    def _bears_trial(self, width: int, drafts: float = 0.0) -> bool:
+        return self._account - drafts - self.costs.worst_batch(width) >= -_TRIAL_LOSS
 
     def _is_worth(self, known: _Known, gain: float) -> bool:
         return gain >= LEAST_GAIN or (known.n_idle >= known.patience and gain >= _PROBED_GAIN)

@@ -20,6 +20,10 @@ LEAST_PROBABILITY = 0.5
 _ROOM = 64  # tokens beyond the prompt that a cache is made for at first
 
 
+def _nothing() -> None:
+    pass
+
+
 class DraftModel:
     """A Drafter; it lives as long as its ``cache``, which it fills and closes, and goes from answer
     to answer. ``n_vocab`` is that of its model. Raises UsageError for a model that cannot take
@@ -34,11 +38,12 @@ class DraftModel:
         *,
         least_probability: float = LEAST_PROBABILITY,
         clock: Callable[[], float] = time.perf_counter,
+        on_close: Callable[[], None] = _nothing,
     ) -> None:
         self.kind = Kind("model", 0.7)
         self._cache, self._n_vocab = cache, n_vocab
         self._least = least_probability
-        self._clock = clock
+        self._clock, self._on_close = clock, on_close
         self._n_same = 0  # tokens of the cache that are known to be those of the answer
         self._is_off = False
         cache.open()
@@ -49,8 +54,9 @@ class DraftModel:
             )
 
     def close(self) -> None:
-        """Free its cache."""
+        """Free its cache, and then what ``on_close`` does."""
         self._cache.close()
+        self._on_close()
 
     def prepare(self, tokens: Sequence[int]) -> float:
         """Evaluate a prompt, as far as it is not known; the seconds of its last token."""

@@ -182,11 +182,11 @@ class Speculation:
 
     def _trial(self, draft: _Draft, to_try: Iterable[int], n_rows: int) -> _Draft | None:
         """The same as a trial of the number of rows that promises most, if one is due."""
-        n_tokens = len(draft.tokens)
-        gains = {n: self._controller.gain(draft.kind, n_tokens, n) for n in to_try}
-        best = max(gains, key=lambda n: gains[n], default=0)
-        if not best or not self._controller.deserves_trial(draft.kind, n_tokens, best, n_rows):
+        kind, n_tokens = draft.kind, len(draft.tokens)
+        due = [n for n in to_try if self._controller.deserves_trial(kind, n_tokens, n, n_rows)]
+        if not due:
             return None
+        best = max(due, key=lambda n: self._controller.gain(kind, n_tokens, n))
         return replace(draft, n_rows=best, tokens=draft.tokens[: best - 1], is_trial=True)
 
     def _verify(self, draft: _Draft) -> Generator[int, None, None]:

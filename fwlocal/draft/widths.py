@@ -1,13 +1,13 @@
 """How many rows may be evaluated at once so that each is what it would be alone. Pure.
 
 Kernels take other ways for other numbers of rows, and on CPUs some round otherwise then: repacked
-K-quants from four rows on, f16 and f32 weights always, flash attention over more than 256 tokens of
-an f16 cache when two threads share a single row. A difference in the last bit soon is another text.
-So there a number of rows is used only when trials gave the same logits, to the bit, as decoding one
-by one; later rows of a trial have read what the earlier ones left in the cache, so that it is held
-to the same. What was found holds for a model, a machine and its settings: ``known`` can be kept. A
-GPU is made for many rows
-and rounds otherwise; there any number is used, which is told.
+K-quants from four rows on, f16 and f32 weights always, plain attention over an f16 cache always,
+flash attention over more than 256 tokens of it when several threads share a single row. A
+difference in the last bit soon is another text. So there a number of rows is used only when trials
+gave the same logits, to the bit, as decoding one by one; later rows of a trial have read what the
+earlier ones left in the cache, so that it is held to the same. What was found holds for a model, a
+machine and its settings: ``known`` can be kept. A GPU is made for many rows and rounds otherwise;
+there any number is used, which is told.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 SHORT = 256  # tokens: attention is computed over multiples of it, by other ways for more
-# A product of f16 keys that rounds otherwise agreed in one trial of four rows out of nine (other
-# kernels: in none); three such trials agree by chance in one of 700.
-ENOUGH_ROWS = 12
+# Of kernels that round otherwise most differ in every row. The least that was seen, plain attention
+# over f16 keys, agreed in six trials of two rows out of ten, and in one of four rows out of three:
+# so many rows all agree by chance in one of 5,000 cases.
+ENOUGH_ROWS = 32
 CPU_WIDTHS = (2, 3, 4, 8)  # where kernels change their way; shorter drafts are filled up
 GPU_WIDTHS = (2, 3, 4, 5, 6, 7, 8, 10, 12, 16)
 
@@ -29,7 +30,7 @@ OTHERWISE = (
 )
 NEVER = (
     "this model is computed otherwise for several tokens at once, so nothing is drafted, and the "
-    "text stays the same"
+    "text stays the same; --flash-attn on may allow it"
 )
 NOT_LONG = (
     "beyond 256 tokens nothing is drafted here, so that the text stays the same; --kv-type q8_0 "

@@ -22,10 +22,18 @@ class Simulated:
     """Answers one after the other, with one controller, on a device where a batch of K rows takes
     ``row_cost`` for each row after the first, and a drafted token ``token_s`` single decodes."""
 
-    def __init__(self, row_cost: float, token_s: float, *, noise: float = 0.0) -> None:
+    def __init__(
+        self,
+        row_cost: float,
+        token_s: float,
+        *,
+        noise: float = 0.0,
+        is_exact: Callable[[int], bool] | None = None,
+    ) -> None:
         self._random = random.Random(0)
         self._row_cost, self._token_s, self._noise = row_cost, token_s, noise
-        self._steering = Steering(Controller(), Widths(on_cpu=False))
+        self._steering = Steering(Controller(), Widths(on_cpu=is_exact is not None))
+        self._is_exact = is_exact or (lambda rows: True)
         self.clock = Clock()
 
     def _cost(self, rows: int) -> float:
@@ -35,7 +43,7 @@ class Simulated:
     def speed(self, is_right: Callable[[int], bool], n_tokens: int = ANSWER) -> float:
         """Of an answer, as a part of that of decoding one by one."""
         script = [10 + n % 50 for n in range(n_tokens + 20)]
-        context = Context(script, self.clock, self._cost)
+        context = Context(script, self.clock, self._cost, self._is_exact)
         cache = Cache(context)
         self.clock.now = 0.0
         speculation = Speculation(
@@ -100,6 +108,17 @@ def test_nor_in_any_answer_of_many(
 
 
 @settings(max_examples=30)
+@given(row_costs, token_costs, st.floats(0.5, 1), st.sampled_from([1, 3, 8]))
+def test_nor_while_it_finds_out_what_is_exact(
+    row_cost: float, token_s: float, share: float, most: int
+) -> None:
+    simulated = Simulated(row_cost, token_s, is_exact=lambda rows: rows <= most)
+
+    for seed in range(4):
+        assert simulated.speed(by_chance(share, seed)) >= 0.97
+
+
+@settings(max_examples=30)
 @given(row_costs, token_costs, st.floats(0, 1))
 def test_nor_where_readings_wobble(row_cost: float, token_s: float, share: float) -> None:
     simulated = Simulated(row_cost, token_s, noise=0.1)
@@ -158,7 +177,7 @@ def test_longer_drafts_for_cheaper_rows() -> None:
         for _ in range(3):
             controller.decoded(1.0)
         for width in (2, 3, 4, 8, 16) * 3:
-            controller.tried(width, 1 + row_cost * (width - 1))
+            controller.costs.note_batch(width, 1 + row_cost * (width - 1))
         for _ in range(20):
             controller.learned(KIND, 15, 15, 6)
         lengths.append(controller.n_rows(KIND, 15, (2, 3, 4, 8, 16)))

@@ -36,10 +36,10 @@ def test_of_equal_matches_the_latest() -> None:
 
 def test_a_place_that_is_right_is_followed() -> None:
     lookup = PromptLookup()
-    tokens = [1, 2, 3, 4, 5, 6, 7, 8, 0, 5, 6, 70, 0, 1, 2, 3, 4]
+    tokens = [*range(1, 11), 0, 5, 6, 7, 8, 70, 0, 1, 2, 3, 4]
     lookup.propose(tokens, 2)
 
-    assert lookup.propose([*tokens, 5, 6], 2) == [7, 8]  # and not 70, which is nearer
+    assert lookup.propose([*tokens, 5, 6, 7, 8], 2) == [9, 10]  # and not 70, which is nearer
 
 
 def test_text_that_repeats_itself_goes_on_so() -> None:
