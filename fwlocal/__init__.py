@@ -19,14 +19,14 @@ __all__ = ["FwlocalError", "__version__", "load"]
 __version__ = "0.1.0"
 
 
-def load(model: str, **options: Any) -> EngineLike:
+def load(model: str, *, draft: str = "auto", **options: Any) -> EngineLike:
     """An engine for ``model``: a name from ``fwlocal models``, ``NAME:LEVEL`` or a .gguf's path.
 
     ``options`` are those of ``fwlocal.loader.EngineOptions``: ``n_ctx``, ``n_threads``,
     ``n_gpu_layers``, ``gpu_memory``, ``workers``, ``flash_attn``, ``kv_type``, ``mmap``,
-    ``mlock``, ``prompt_format``. The embedded default is fetched when it is missing. Raises
-    FwlocalError.
+    ``mlock``, ``prompt_format``, ``lookup``, ``prefix_bytes``. ``draft`` is a model, "auto" or
+    "off". The embedded default is fetched when it is missing. Raises FwlocalError.
     """
     from fwlocal.loader import EngineOptions, open_model
 
-    return open_model(model, EngineOptions(**options)).engine
+    return open_model(model, EngineOptions(**options), draft=draft).engine

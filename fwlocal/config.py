@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fwlocal.errors import RegistryError, UsageError
 from fwlocal.registry import build, read_toml, user_file
+from fwlocal.sizes import parse_size
 from fwlocal.workers import parse_address
 
 FILE_NAME = "config.toml"
@@ -20,10 +21,17 @@ KEYS = ("emacs", "vi")
 @dataclass(frozen=True)
 class Config:
     """``workers`` are the addresses of other machines that lend their devices, ``HOST`` or
-    ``HOST:PORT``; ``keys`` are those of the chat's editor, one of KEYS."""
+    ``HOST:PORT``; ``keys`` are those of the chat's editor, one of KEYS; ``prefix_cache`` is how
+    large the cache of prompts may be, "0" for none."""
 
     workers: tuple[str, ...] = ()
     keys: str = KEYS[0]
+    prefix_cache: str = "4G"
+
+    @property
+    def prefix_cache_bytes(self) -> int:
+        """The same in bytes."""
+        return parse_size(self.prefix_cache, "prefix_cache", may_be_zero=True)
 
 
 def config_folder() -> Path:
@@ -48,4 +56,8 @@ def load_config(folder: Path) -> Config:
             raise RegistryError(f"{path}: workers[{index}]: {error}") from error
     if config.keys not in KEYS:
         raise RegistryError(f"{path}: keys is {config.keys!r}; it must be one of {', '.join(KEYS)}")
+    try:
+        parse_size(config.prefix_cache, "prefix_cache", may_be_zero=True)
+    except UsageError as error:
+        raise RegistryError(f"{path}: {error}") from error
     return config

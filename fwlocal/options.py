@@ -39,6 +39,8 @@ _ENGINE = (
     "kv_type",
     "mmap",
     "mlock",
+    "lookup",
+    "prefix_bytes",
     "prompt_format",
     "raw",
 )
@@ -165,8 +167,44 @@ offload_options = stack(
     ),
 )
 
+def _is_auto(context: click.Context, parameter: click.Parameter, value: str) -> bool:
+    return value == "auto"
+
+
+def _prefix_bytes(context: click.Context, parameter: click.Parameter, value: bool) -> int:
+    """What config.toml allows; nothing where the cache is off."""
+    from fwlocal.config import config_folder, load_config
+
+    return load_config(config_folder()).prefix_cache_bytes if value else 0
+
+
+speed_options = stack(
+    click.option(
+        "--draft",
+        metavar="MODEL|auto|off",
+        default="auto",
+        help="A smaller model of the same vocabulary that drafts ahead; the answer is the same. "
+        "[default: auto, the one of models.toml if it is on this disk]",
+    ),
+    click.option(
+        "--lookup",
+        type=click.Choice(("auto", "off")),
+        default="auto",
+        callback=_is_auto,
+        help="Draft from the prompt and the answer so far, where that pays. [default: auto]",
+    ),
+    click.option(
+        "--cache/--no-cache",
+        "prefix_bytes",
+        default=True,
+        callback=_prefix_bytes,
+        help="Keep long prompts, evaluated, on the disk, and use them again.",
+    ),
+)
+
 engine_options = stack(
     offload_options,
+    speed_options,
     click.option(
         "--n-ctx",
         type=click.IntRange(min=0),

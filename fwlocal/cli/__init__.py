@@ -17,6 +17,7 @@ import click
 
 from fwlocal import __version__
 from fwlocal.cli.bench import bench
+from fwlocal.cli.cache import cache
 from fwlocal.cli.chat import chat
 from fwlocal.cli.conversion import convert
 from fwlocal.cli.library import import_model, list_models, rm, show, verify, where
@@ -45,6 +46,7 @@ VERBS = (
     rm,
     verify,
     import_model,
+    cache,
     worker,
 )
 

@@ -61,7 +61,13 @@ def loaded_model(rest: dict[str, Any], *, quiet: bool = False) -> Iterator[Loade
     """The model that the options name, loaded, and freed at the end; ``quiet`` tells nothing but
     errors."""
     verbose, model = rest.pop("verbose"), model_name(rest.pop("model"))
-    loaded = load_model(model, options.take_engine_options(rest), quiet=quiet, verbose=verbose)
+    loaded = load_model(
+        model,
+        options.take_engine_options(rest),
+        draft=rest.pop("draft"),
+        quiet=quiet,
+        verbose=verbose,
+    )
     with loaded.engine:
         yield loaded
 
@@ -76,6 +82,7 @@ def load_model(
     model: str,
     engine_options: EngineOptions,
     *,
+    draft: str = "off",
     quiet: bool = False,
     verbose: bool = False,
     last_words: Callable[[str], NoReturn] = report_abort,
@@ -94,6 +101,7 @@ def load_model(
     library, tell = loader.Library.default(), told(quiet=quiet)
     with silenced(quiet=quiet):
         file, header = loader.open_file(model, library, tell)
+        draft_file = loader.find_draft(draft, file, header, library)
     with catching(interrupt, patient=patient), ProgressBar(f"loading {file.name}") as bar:
         loaded = loader.load(
             file,
@@ -103,6 +111,7 @@ def load_model(
             on_progress=_nobody if quiet else bar.update,
             interrupt=interrupt,
             verbose=verbose,
+            draft=draft_file,
         )
     if loaded.file.spec is not None and loaded.file.spec.stand_in:
         tell(STAND_IN_NOTE.format(loaded.file.name))

@@ -134,6 +134,7 @@ def _chat(
     system, is_plain = rest.pop("system"), rest.pop("plain")
     state = _state(rest, is_plain)
     model, verbose = model_name(rest.pop("model")), rest.pop("verbose")
+    draft = rest.pop("draft")
     engine_options = options.take_engine_options(rest)
 
     def last_words(message: str) -> NoReturn:
@@ -141,8 +142,9 @@ def _chat(
         report_abort(message)
 
     open_it = partial(_open, state, engine_options, verbose, last_words)
+    others_draft = "off" if draft == "off" else "auto"
     try:
-        loaded = open_it(model, engine_options.prompt_format)
+        loaded = open_it(draft, model, engine_options.prompt_format)
     except ModelNotFound as error:
         if session is None or model != session.speaker.model:
             raise
@@ -152,7 +154,7 @@ def _chat(
         loaded=loaded,
         conversation=_conversation(loaded, session, system),
         screen=TerminalScreen(_editor(recorder), state, is_plain=is_plain),
-        open=open_it,
+        open=partial(open_it, others_draft),
         state=state,
         recorder=recorder,
     )
@@ -216,17 +218,24 @@ def _open(
     engine_options: EngineOptions,
     verbose: bool,
     last_words: Callable[[str], NoReturn],
+    draft: str,
     model: str,
     prompt_format: str | None,
 ) -> LoadedModel:
-    """Load a model by these options, in a prompt format or its own."""
+    """Load a model by these options, in a prompt format or its own; ``draft`` as in
+    ``find_draft``."""
     from fwlocal.interrupts import Interrupt
 
     wanted = replace(engine_options, prompt_format=prompt_format)
     state.at_work = interrupt = Interrupt()
     try:
         loaded = load_model(
-            model, wanted, verbose=verbose, last_words=last_words, interrupt=interrupt
+            model,
+            wanted,
+            draft=draft,
+            verbose=verbose,
+            last_words=last_words,
+            interrupt=interrupt,
         )
     finally:
         state.at_work = None

@@ -13,7 +13,7 @@ from fwlocal.errors import UsageError
 
 # Options of `run` that make no sense here: the cache is F16, as in llama-imatrix, and holds a
 # chunk; what a worker computes is not seen by the callback.
-_NOT_HERE = ("kv_type", "shrink_context", "workers")
+_NOT_HERE = ("kv_type", "shrink_context", "workers", "draft", "lookup", "prefix_bytes")
 _OWN_HELP = {"n_ctx": "Tokens of a chunk; 0 is all the model knows. [default: 512]"}
 
 

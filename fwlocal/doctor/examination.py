@@ -20,6 +20,7 @@ from fwlocal.errors import FwlocalError, RegistryError
 from fwlocal.hardware import Device, Memory
 from fwlocal.registry import load_registry, user_file
 from fwlocal.store import default_root
+from fwlocal.tuned import Tuned, all_kept, default_folder, this_machine
 from fwlocal.workers import WorkerDevice, parse_address, probe
 
 LOW_DISK_BYTES = 5 * 10**9
@@ -56,7 +57,9 @@ class Worker:
 @dataclass(frozen=True)
 class Report:
     """Everything that ``doctor`` shows. ``llama_cpp_python`` is (installed, required), the
-    bandwidth in bytes per second; ``workers`` are config.toml's, ``audits`` the last loads'."""
+    bandwidth in bytes per second; ``workers`` are config.toml's, ``audits`` the last loads'.
+    ``tuned`` are the settings that ``fwlocal tune`` remembered, each with whether it was on this
+    machine with this llama.cpp, and so holds."""
 
     fwlocal: str
     python: str
@@ -77,6 +80,7 @@ class Report:
     config_toml: Path
     workers: tuple[Worker, ...]
     audits: tuple[Audit, ...]
+    tuned: tuple[tuple[Tuned, bool], ...]
     problems: tuple[Problem, ...]
 
 
@@ -111,6 +115,7 @@ def examine() -> Report:
         config_toml=config_toml,
         workers=_look_at_all(config.workers),
         audits=read_all(default_root()),
+        tuned=_remembered(devices, build),
         problems=tuple(problems),
     )
 
@@ -123,6 +128,15 @@ def _examine_llama(problems: list[Problem]) -> tuple[str | None, bool, tuple[Dev
     except FwlocalError as error:
         problems.append(Problem(str(error).partition("; ")[0], _install()))
         return None, False, ()
+
+
+def _remembered(devices: tuple[Device, ...], build: str | None) -> tuple[tuple[Tuned, bool], ...]:
+    """What tune remembered, and which of it holds here."""
+    kept = all_kept(default_folder())
+    if not kept:
+        return ()
+    here = this_machine(hardware.machine(devices).gpus, build or "")
+    return tuple((tuned, tuned.where == here) for tuned in kept)
 
 
 def _examine_config(path: Path, problems: list[Problem]) -> Config:

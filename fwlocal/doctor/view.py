@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fwlocal.doctor.examination import Folder, Report, Worker
 from fwlocal.hardware import Device
+from fwlocal.terminal import inert
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -118,6 +119,23 @@ def _audit_lines(report: Report) -> Iterator[str]:
         yield f"{len(report.audits)} as planned" if report.audits else "none yet"
 
 
+def _tuned_lines(report: Report) -> Iterator[str]:
+    """What tune remembered: a line for each model, with what its loads take of it."""
+    for tuned, holds in report.tuned:
+        taken = ", ".join(
+            f"{name} {_told(value)}" for name, value in tuned.settings.taken().items()
+        )
+        where = "" if tuned.placed == "CPU" else f", layers on {tuned.placed}"
+        stale = "" if holds else "; of another machine or llama.cpp, and not used"
+        yield f"{inert(tuned.model)}{where}: {taken or 'the defaults'} ({tuned.made[:10]}{stale})"
+    if not report.tuned:
+        yield "none yet; `fwlocal tune -m MODEL` measures what fits"
+
+
+def _told(value: object) -> str:
+    return ("off", "on")[value] if isinstance(value, bool) else str(value)
+
+
 _ROWS: dict[str, Callable[[Report], list[str]]] = {
     "fwlocal": lambda r: [r.fwlocal],
     "Python": lambda r: [r.python],
@@ -140,4 +158,5 @@ _ROWS: dict[str, Callable[[Report], list[str]]] = {
     "config.toml": lambda r: [_file_line(r.config_toml)],
     "workers": lambda r: [*_worker_lines(r.workers)],
     "loads": lambda r: [*_audit_lines(r)],
+    "tuned": lambda r: [*_tuned_lines(r)],
 }

@@ -72,8 +72,7 @@ class Context(NativeContext):
     @property
     def can_truncate(self) -> bool:
         """Whether ``truncate`` keeps anything: it does not in models that keep a state."""
-        model = self._model.handle
-        return not (lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model))
+        return not self._model.keeps_state
 
     @property
     def can_move(self) -> bool:

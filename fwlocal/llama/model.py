@@ -74,6 +74,11 @@ class Model:
         self.n_vocab: int = lib.llama_vocab_n_tokens(self._vocab)
         self.bos: int = lib.llama_vocab_bos(self._vocab)
         self.eos: int = lib.llama_vocab_eos(self._vocab)
+        # Recurrent parts keep a state, which cannot forget its end.
+        self.keeps_state = bool(
+            lib.llama_model_is_recurrent(handle) or lib.llama_model_is_hybrid(handle)
+        )
+        self.n_swa: int = lib.llama_model_n_swa(handle)
         self.adds_bos: bool = lib.llama_vocab_get_add_bos(self._vocab) and self.bos >= 0
 
     def close(self) -> None:

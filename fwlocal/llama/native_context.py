@@ -20,7 +20,8 @@ _ABORTED = 2  # llama_decode: the abort callback said stop
 
 @dataclass(frozen=True)
 class ContextOptions:
-    """The context's size and how it computes; ``flash_attn`` and KV types by name."""
+    """The context's size and how it computes; ``flash_attn`` and KV types by name.
+    ``n_threads_batch`` compute what has several rows, as prefill does; None is ``n_threads``."""
 
     n_ctx: int
     n_threads: int
@@ -28,6 +29,7 @@ class ContextOptions:
     n_ubatch: int = 512
     flash_attn: str = "auto"
     kv_type: str = "f16"
+    n_threads_batch: int | None = None
 
 
 class NativeContext:
@@ -53,7 +55,8 @@ class NativeContext:
         params.kv_unified = False
         params.n_batch = max(n_lanes, min(options.n_batch, options.n_ctx))
         params.n_ubatch = max(n_lanes, min(options.n_ubatch, params.n_batch))
-        params.n_threads = params.n_threads_batch = options.n_threads
+        params.n_threads = options.n_threads
+        params.n_threads_batch = options.n_threads_batch or options.n_threads
         params.flash_attn_type = FLASH_ATTENTION[options.flash_attn]
         params.type_k = params.type_v = KV_TYPES[options.kv_type]
         params.no_perf = True

@@ -49,10 +49,7 @@ class Sequences(NativeContext):
         )
         self.n_lanes = n_lanes
         self.n_ctx = options.n_ctx
-        forgets = lib.llama_model_is_recurrent(model.handle) or lib.llama_model_is_hybrid(
-            model.handle
-        )
-        self.can_truncate = not forgets
+        self.can_truncate = not model.keeps_state
         batch = lib.llama_batch_init(self.n_batch, 0, 1)
         self._batch_open = weakref.finalize(self, lib.llama_batch_free, batch)
         self._batch = batch

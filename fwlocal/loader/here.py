@@ -19,6 +19,7 @@ from fwlocal.formats import choose_format
 from fwlocal.gguf import GGUFHeader
 from fwlocal.interrupts import Interrupt
 from fwlocal.kv_cache import KVCache
+from fwlocal.loader.ahead import PlannedDraft, drafting_for, prefixes_for
 from fwlocal.loader.auditor import Auditor
 from fwlocal.loader.native_plan import context_options, load_options
 from fwlocal.loader.options import EngineOptions
@@ -40,6 +41,7 @@ class Job:
     options: EngineOptions
     settled: Settled
     verbose: bool = False
+    draft: PlannedDraft | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,12 @@ def load_planned(
     )
     if settled.plan.gpus:
         cache.open()
+    try:
+        drafting = drafting_for(native, settled.plan, job.draft, interrupt, lookup=options.lookup)
+    except BaseException:
+        cache.close()
+        native.close()
+        raise
     known = FORMATS.get(prompt_format or "")
     engine = Engine(
         native,
@@ -94,6 +102,8 @@ def load_planned(
         max_tokens=file.spec.max_tokens if file.spec else None,
         interrupt=interrupt,
         load_s=time.perf_counter() - started,
+        drafting=drafting,
+        prefixes=prefixes_for(native, file, header, settled, options.prefix_bytes),
     )
     unlocked = options.mlock and any("mlock" in line for line in native.warnings)
     remarks = (NOT_LOCKED,) if unlocked else ()

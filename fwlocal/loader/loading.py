@@ -15,12 +15,14 @@ from fwlocal.formats import choose_format
 from fwlocal.gguf import GGUFHeader
 from fwlocal.interrupts import Interrupt
 from fwlocal.library import Library
+from fwlocal.loader.ahead import DraftFile, find_draft, plan_with_draft, without_draft
 from fwlocal.loader.here import Job, LoadedModel, load_planned
 from fwlocal.loader.isolation import IsolatedEngine
 from fwlocal.loader.opening import open_file, silent
 from fwlocal.loader.options import EngineOptions, request_of
 from fwlocal.loader.planning import (
     Settled,
+    Site,
     is_risky,
     look_around,
     missing_worker,
@@ -36,11 +38,18 @@ log = logging.getLogger(__name__)
 
 
 def open_model(
-    model: str, options: EngineOptions | None = None, library: Library | None = None
+    model: str,
+    options: EngineOptions | None = None,
+    library: Library | None = None,
+    *,
+    draft: str = "auto",
 ) -> LoadedModel:
-    """Find, fetch if need be, and load ``model``: a registry name, ``NAME:LEVEL`` or a path."""
-    file, header = open_file(model, library or Library.default())
-    return load(file, header, options or EngineOptions())
+    """Find, fetch if need be, and load ``model``: a registry name, ``NAME:LEVEL`` or a path; and
+    what ``draft`` means to ``find_draft``."""
+    library = library or Library.default()
+    file, header = open_file(model, library)
+    found = find_draft(draft, file, header, library)
+    return load(file, header, options or EngineOptions(), draft=found)
 
 
 def load(
@@ -52,8 +61,10 @@ def load(
     on_progress: Callable[[float], None] = lambda fraction: None,
     interrupt: Interrupt | None = None,
     verbose: bool = False,
+    draft: DraftFile | None = None,
 ) -> LoadedModel:
-    """Load a file whose header was checked, its layers where the plan puts them.
+    """Load a file whose header was checked, its layers where the plan puts them; with a ``draft``
+    beside it, where both fit.
 
     With workers the engine is in a process of its own, which a lost worker may take along. Where a
     device refuses what was planned, the load is repeated with fewer layers. ``notify`` gets lines
@@ -65,11 +76,26 @@ def load(
         choose_format(file, header, options.prompt_format)
     request = request_of(options, header)
     site = look_around(options.workers, options.n_threads)
-    settled = settle(file.path, header, site, request, interrupt)
+
+    def plan(there: Site) -> Settled:
+        return settle(file.path, header, there, request, interrupt)
+
+    planned = None
+    try:
+        if draft is None:
+            settled = plan(site)
+        else:
+            planned, settled = plan_with_draft(draft, header, site, request, plan, interrupt)
+    except DoesNotFit as refusal:
+        if draft is None:
+            raise
+        settled = plan(site)
+        notify(without_draft(refusal))
     for line in _unheeded(options, settled):
         notify(line)
     load_it = _load_isolated if options.workers else _load_here
-    loaded = load_it(Job(file, options, settled, verbose), header, notify, on_progress, interrupt)
+    job = Job(file, options, settled, verbose, planned)
+    loaded = load_it(job, header, notify, on_progress, interrupt)
     for remark in loaded.remarks:
         notify(remark)
     note_use(file)
@@ -90,6 +116,10 @@ def _load_here(
                 try_out(job.settled, interrupt)
             return load_planned(job, header, on_progress, interrupt)
         except DoesNotFit as refusal:
+            if job.draft is not None:
+                notify(without_draft(refusal))
+                job = replace(job, draft=None)
+                continue
             settled, line = with_less(job.settled, refusal, header, interrupt)
             notify(line)
             job = replace(job, settled=settled)
@@ -118,6 +148,11 @@ def _load_isolated(
 
     def start_with_less(refusal: DoesNotFit) -> Job:
         nonlocal job
+        if job.draft is not None:
+            line = without_draft(refusal)
+            log.warning("%s", line) if is_loaded else notify(line)
+            job = replace(job, draft=None)
+            return job
         settled, line = with_less(job.settled, refusal, header, interrupt)
         log.warning("%s", line) if is_loaded else notify(line)
         job = replace(job, settled=settled)

@@ -15,10 +15,13 @@ def load_options(plan: OffloadPlan, *, dry: bool = False) -> llama.LoadOptions:
 def context_options(
     plan: OffloadPlan, n_threads: int, n_ctx: int | None = None
 ) -> llama.ContextOptions:
-    """How a context is made; ``n_ctx`` 0 is the KV cache's to choose, None the plan's."""
+    """How a context is made; ``n_threads`` are the site's, where the plan names none; ``n_ctx`` 0
+    is the KV cache's to choose, None the plan's."""
+    n_threads = plan.n_threads or n_threads
     return llama.ContextOptions(
         n_ctx=plan.n_ctx if n_ctx is None else n_ctx,
         n_threads=n_threads,
+        n_threads_batch=plan.n_threads_batch or n_threads,
         n_batch=plan.n_batch,
         n_ubatch=plan.n_ubatch,
         flash_attn=plan.flash_attn,

@@ -10,6 +10,32 @@ from fwlocal.gguf import GGUFHeader
 from fwlocal.offload import DEFAULT_MARGIN_BYTES, MIN_N_CTX, Request, default_n_ctx
 from fwlocal.offload.context import rounded_n_ctx
 
+# What ``fwlocal tune`` finds, and llama.cpp's NUMA strategies: ``fwlocal.tuned``'s NAMES
+# and NUMA, spelled again, so that a load where nothing is remembered does without that module.
+TUNABLE = (
+    "n_threads",
+    "n_threads_batch",
+    "n_batch",
+    "n_ubatch",
+    "flash_attn",
+    "kv_type",
+    "mmap",
+    "mlock",
+    "numa",
+)
+NUMA = ("distribute", "isolate", "numactl")
+DEFAULT_PREFIX_BYTES = 4 << 30
+DEFAULT_N_BATCH, DEFAULT_N_UBATCH = Request.n_batch, Request.n_ubatch
+_LEAST = {
+    "n_ctx": 0,
+    "n_threads": 1,
+    "n_threads_batch": 1,
+    "n_batch": 1,
+    "n_ubatch": 1,
+    "n_gpu_layers": 0,
+    "gpu_margin": 0,
+}
+
 
 @dataclass(frozen=True)
 class EngineOptions:
@@ -18,7 +44,15 @@ class EngineOptions:
     ``kv_type`` "auto" is f16, or q8_0 where more layers fit by it; ``gpu_memory`` caps what is
     used of each GPU and ``gpu_margin`` is what stays free on each, in bytes; ``workers`` are
     addresses, HOST:PORT; ``raw`` asks for no prompt format, for callers of ``Engine.generate``
-    alone. Raises UsageError."""
+    alone. ``n_threads_batch`` are the threads of prefill, None as many as ``n_threads``;
+    ``n_batch`` tokens are given to llama.cpp at once, which computes ``n_ubatch`` of them at once,
+    both 512 where None; ``mmap`` None maps the file, ``mlock`` None does not lock it in RAM, and
+    ``numa`` None takes no strategy of ``fwlocal.tuned.NUMA``.
+
+    Where ``tuned``, what ``fwlocal tune`` found for the model and the machine takes the place of
+    every None and "auto" of these: threads, batches, flash_attn, kv_type, mmap, mlock and numa.
+    ``lookup`` drafts from the text itself; prompts are kept on the disk in ``prefix_bytes`` at
+    most, 0 for none. Raises UsageError."""
 
     n_ctx: int | None = None
     n_threads: int | None = None
@@ -29,10 +63,17 @@ class EngineOptions:
     workers: tuple[str, ...] = ()
     flash_attn: str = "auto"
     kv_type: str = "auto"
-    mmap: bool = True
-    mlock: bool = False
+    mmap: bool | None = None
+    mlock: bool | None = None
     prompt_format: str | None = None
     raw: bool = False
+    n_threads_batch: int | None = None
+    n_batch: int | None = None
+    n_ubatch: int | None = None
+    numa: str | None = None
+    tuned: bool = True
+    lookup: bool = True
+    prefix_bytes: int = DEFAULT_PREFIX_BYTES
 
     def __post_init__(self) -> None:
         choices = {"kv_type": ("auto", *llama.KV_TYPES), "flash_attn": llama.FLASH_ATTENTION}
@@ -40,8 +81,9 @@ class EngineOptions:
             if getattr(self, name) not in known:
                 named = ", ".join(known)
                 raise UsageError(f"{name} is {getattr(self, name)!r}; it must be one of {named}")
-        least = {"n_ctx": 0, "n_threads": 1, "n_gpu_layers": 0, "gpu_margin": 0}
-        for name, bound in least.items():
+        if self.numa is not None and self.numa not in NUMA:
+            raise UsageError(f"numa is {self.numa!r}; it must be one of {', '.join(NUMA)}")
+        for name, bound in _LEAST.items():
             value = getattr(self, name)
             if value is not None and value < bound:
                 raise UsageError(f"{name} is {value}; it must be at least {bound}")
@@ -56,6 +98,7 @@ class EngineOptions:
 def request_of(options: EngineOptions, header: GGUFHeader) -> Request:
     """What the plan is asked. Raises UsageError for a context outside what the model knows."""
     trained = header.number("{arch}.context_length") or 0
+    n_batch = options.n_batch or max(DEFAULT_N_BATCH, options.n_ubatch or 0)
     return Request(
         n_ctx=_checked_n_ctx(options.n_ctx, header) or default_n_ctx(trained),
         kv_type=options.kv_type,
@@ -64,9 +107,25 @@ def request_of(options: EngineOptions, header: GGUFHeader) -> Request:
         margin_bytes=options.gpu_margin,
         shrink_context=options.shrink_context,
         gpu_memory=options.gpu_memory,
-        mmap=options.mmap,
-        mlock=options.mlock,
+        mmap=True if options.mmap is None else options.mmap,
+        mlock=bool(options.mlock),
+        n_batch=n_batch,
+        n_ubatch=min(options.n_ubatch or DEFAULT_N_UBATCH, n_batch),
+        n_threads_batch=options.n_threads_batch,
+        numa=options.numa,
+        unasked=_unasked(options) if options.tuned else (),
     )
+
+
+def _unasked(options: EngineOptions) -> tuple[str, ...]:
+    """The settings that are left to what was measured. Threads that were asked for are those of
+    prefill, too, and a batch holds micro-batches."""
+    values = {name: getattr(options, name) for name in TUNABLE}
+    if options.n_threads is not None:
+        values["n_threads_batch"] = options.n_threads
+    if options.n_ubatch is not None or options.n_batch is not None:
+        values["n_batch"] = values["n_ubatch"] = "asked"
+    return tuple(name for name, value in values.items() if value in (None, "auto"))
 
 
 def _checked_n_ctx(n_ctx: int | None, header: GGUFHeader) -> int:

@@ -16,6 +16,7 @@ from fwlocal.errors import DoesNotFit, FwlocalError
 from fwlocal.gguf import GGUFHeader
 from fwlocal.hardware import Machine
 from fwlocal.interrupts import Interrupt
+from fwlocal.loader.remembered import Chosen, as_asked, placed, with_tuned
 from fwlocal.loader.trial import Trial, Trials
 from fwlocal.offload import (
     Footprint,
@@ -80,7 +81,15 @@ class Settled:
 
     def at(self, n_ctx: int) -> OffloadPlan:
         """The same layers on the same devices with another context."""
-        return resized(self.model, self.site.machine, self.plan, n_ctx, self.measured)
+        plan = resized(self.model, self.site.machine, self.plan, n_ctx, self.measured)
+        now = self.plan
+        return replace(
+            plan,
+            n_threads=now.n_threads,
+            n_threads_batch=now.n_threads_batch,
+            numa=now.numa,
+            tuned=now.tuned,
+        )
 
 
 def look_around(workers: Sequence[str] = (), n_threads: int | None = None) -> Site:
@@ -113,11 +122,48 @@ def settle(
     request: Request,
     interrupt: Interrupt | None = None,
 ) -> Settled:
-    """The plan for the file at ``path``, its compute buffers measured where they matter.
+    """The plan for the file at ``path``, its compute buffers measured where they matter; with what
+    ``fwlocal tune`` remembered, where nobody asked for other settings, and no layer leaves a GPU
+    for it. What is shared with ``workers`` was never measured.
 
     Raises DoesNotFit; NetworkError for a worker that does not answer; Interrupted.
     """
-    model, measured = footprint(header), dict[Role, int]()
+    if not site.workers:
+        tuned = _tuned(path, header, site, request, interrupt)
+        if tuned is not None:
+            return tuned
+    return _settle(path, header, site, request, as_asked(request, site.n_threads), interrupt)
+
+
+def _tuned(
+    path: Path, header: GGUFHeader, site: Site, request: Request, interrupt: Interrupt | None
+) -> Settled | None:
+    """The plan with what was remembered; None where that is nothing, or would be worse."""
+    if not request.unasked:
+        return None
+    gpus, n_threads = site.machine.gpus, site.n_threads
+    try:
+        plain = make_plan(footprint(header), site.machine, request)
+        found = with_tuned(request, header, plain, gpus=gpus, n_threads=n_threads)
+        if found is None:
+            return None
+        settled = _settle(path, header, site, request, found, interrupt)
+    except DoesNotFit:
+        return None
+    is_so_placed = placed(settled.plan) == placed(plain)
+    return settled if is_so_placed and settled.plan.n_gpu_layers >= plain.n_gpu_layers else None
+
+
+def _settle(
+    path: Path,
+    header: GGUFHeader,
+    site: Site,
+    asked: Request,
+    chosen: Chosen,
+    interrupt: Interrupt | None,
+) -> Settled:
+    """The plan by ``chosen``. What was ``asked`` is kept beside it, for a plan to be made anew."""
+    model, measured, request = footprint(header), dict[Role, int](), chosen.request
     plan = make_plan(model, site.machine, request, measured)
     with Trials(interrupt) as trials:
         for _ in range(MAX_ROUNDS):
@@ -132,13 +178,20 @@ def settle(
             found = [_measure(trials, path, possible, site) for possible in unsure]
             if not all(found) and request.kv_type == "auto" and plan.kv_type != "f16":
                 # Flash attention, which a quantized cache needs, may not be possible here.
-                request = replace(request, kv_type="f16")
+                request, asked = replace(request, kv_type="f16"), replace(asked, kv_type="f16")
             for possible, measurement in zip(unsure, found, strict=True):
                 roles = roles_of(model, possible)
                 shares = [share.compute_bytes for share in possible.shares]
                 measured |= zip(roles, measurement or shares, strict=True)
             plan = make_plan(model, site.machine, request, measured)
-    return Settled(path, model, site, request, plan, measured)
+    plan = replace(
+        plan,
+        n_threads=chosen.n_threads,
+        n_threads_batch=chosen.n_threads_batch,
+        numa=request.numa,
+        tuned=chosen.names,
+    )
+    return Settled(path, model, site, asked, plan, measured)
 
 
 def is_risky(settled: Settled) -> bool:

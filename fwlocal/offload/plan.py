@@ -11,7 +11,9 @@ DEFAULT_MARGIN_BYTES = 512 << 20
 class Request:
     """What is asked for. ``kv_type`` "auto" and ``n_gpu_layers`` None are the plan's to choose;
     ``gpu_memory`` caps the free bytes of all GPUs, or of each as they are listed; ``margin_bytes``
-    stay free on each, where the layers' number is not asked for."""
+    stay free on each, where the layers' number is not asked for. ``n_threads_batch`` are those of
+    prefill, None the same as of decoding. ``unasked`` names the settings (``fwlocal.tuned.NAMES``)
+    that nobody asked for, so that what was measured to fit may take their place."""
 
     n_ctx: int
     kv_type: str = "auto"
@@ -24,6 +26,9 @@ class Request:
     mlock: bool = False
     n_batch: int = 512
     n_ubatch: int = 512
+    n_threads_batch: int | None = None
+    numa: str | None = None
+    unasked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,9 @@ class Share:
 @dataclass(frozen=True)
 class OffloadPlan:
     """How a model is to be loaded: ``shares`` are the GPUs' in llama.cpp's order, then the CPU's;
-    ``n_layers`` are all there are, with the output."""
+    ``n_layers`` are all there are, with the output. ``n_threads`` (of decoding) and
+    ``n_threads_batch`` (of prefill) are None where they are left to whoever loads it, and ``numa``
+    is None for no strategy; ``tuned`` names what ``fwlocal tune`` found and nobody asked for."""
 
     shares: tuple[Share, ...]
     n_gpu_layers: int
@@ -61,6 +68,10 @@ class OffloadPlan:
     mlock: bool
     reason: str = ""
     advice: tuple[str, ...] = ()
+    n_threads: int | None = None
+    n_threads_batch: int | None = None
+    numa: str | None = None
+    tuned: tuple[str, ...] = ()
 
     @property
     def gpus(self) -> tuple[Share, ...]:

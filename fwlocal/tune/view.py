@@ -1,0 +1,71 @@
+"""What tune found, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from fwlocal.tables import Column, Table
+from fwlocal.tuned import Finding, Tuned
+
+_VERDICTS: Mapping[str, str] = {
+    "taken": "taken",
+    "noise": "no gain beyond noise",
+    "default": "the default is best",
+    "lossy": "not taken",
+    "none": "not tried",
+}
+
+
+def brought(finding: Finding) -> str:
+    """How many times as fast, with its interval: ``1.12x (1.10 to 1.15)``; "" where nothing was
+    timed often enough."""
+    if finding.ratio is None:
+        return ""
+    return f"{finding.ratio:.2f}x ({finding.low:.2f} to {finding.high:.2f})"
+
+
+def line(finding: Finding) -> str:
+    """One finding as a sentence."""
+    verdict = _VERDICTS.get(finding.verdict, finding.verdict)
+    note = f" ({finding.note})" if finding.note else ""
+    if finding.ratio is None:
+        return f"{finding.setting}: {finding.default}, {verdict}{note}"
+    against = f"{finding.best} is {brought(finding)} as fast as {finding.default}"
+    return f"{finding.setting}: {against}, {verdict}{note}"
+
+
+def table(findings: Sequence[Finding]) -> Table:
+    """A row for each setting."""
+    columns = (
+        Column("SETTING"),
+        Column("DEFAULT"),
+        Column("BEST"),
+        Column("SPEED"),
+        Column("", folds=True),
+    )
+    rows = [(f.setting, f.default, f.best, brought(f), _remark(f)) for f in findings]
+    return Table(columns, rows)
+
+
+def _remark(finding: Finding) -> str:
+    verdict = _VERDICTS.get(finding.verdict, finding.verdict)
+    return f"{verdict}: {finding.note}" if finding.note else verdict
+
+
+def as_data(tuned: Tuned) -> dict[str, Any]:
+    """For ``--json``."""
+    return asdict(tuned)
+
+
+def conclusion(tuned: Tuned) -> str:
+    """What is used from now on, in a line."""
+    taken = ", ".join(f"{name} {_told(value)}" for name, value in tuned.settings.taken().items())
+    if not taken:
+        return f"{tuned.model}: the defaults fit this machine; nothing is changed"
+    return f"{tuned.model} is loaded with {taken} from now on, where nothing else is asked for"
+
+
+def _told(value: object) -> str:
+    return ("off", "on")[value] if isinstance(value, bool) else str(value)
