@@ -19,6 +19,7 @@ from fwlocal import __version__
 from fwlocal.cli.bench import bench
 from fwlocal.cli.chat import chat
 from fwlocal.cli.conversion import convert
+from fwlocal.cli.imatrix import imatrix
 from fwlocal.cli.library import import_model, list_models, rm, show, verify, where
 from fwlocal.cli.output import NotifyHandler, notify, print_json
 from fwlocal.cli.plan import plan
@@ -39,6 +40,7 @@ VERBS = (
     bench,
     pull,
     convert,
+    imatrix,
     list_models,
     show,
     where,
@@ -76,6 +78,7 @@ def cli(context: click.Context) -> None:
       git diff | fwlocal run "Write a commit message"
       fwlocal convert ./StableBeluga-7B --quant Q4_K_M,Q8_0
       fwlocal plan freewilly2                    what of it this machine can hold
+      fwlocal bench -m freewilly2                which level to run, measured
       fwlocal models                             what there is
     """
     if context.invoked_subcommand is None:
