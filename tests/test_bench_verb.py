@@ -122,6 +122,11 @@ def test_wishes_become_a_command(here: Run, files: tuple[Path, Path], text: Path
     ("options", "exit_code", "said"),
     [
         (("--no-speed", "--no-quality"), 2, "leave nothing to measure"),
+        (("-p", "0", "-n", "0", "--no-quality"), 2, "leave nothing to measure"),
+        (("--until", "nan"), 2, "--until nan: must be a number"),
+        (("--max-kld", "nan"), 2, "--max-kld nan: must be a number"),
+        (("--json", "."), 2, "--json .: is a folder"),
+        (("--json", "no-such/a.json"), 2, "--json no-such/a.json: there is no folder"),
         (("--no-quality", "--until", "0.1"), 2, "leave --no-quality out"),
         (("--csv", "--md"), 2, "both go to stdout"),
         (("--json", "-", "--csv"), 2, "both go to stdout"),

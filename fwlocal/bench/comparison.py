@@ -12,7 +12,8 @@ interval of 95 %; noise holds zero in it. Where the interval comes from:
   which a result holds one figure alone;
 - memory and sizes are facts, and are listed where they differ.
 
-A figure without any standard error, such as the largest KLD, is not compared.
+A figure without any standard error, such as the largest KLD, is not compared; nor, where two runs
+have different references, what tells how far off those are: all quality but perplexity.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from fwlocal.bench.statistics import (
     UNKNOWN_SPREAD,
 )
 
-# Measure, unit.
+# Measure, unit; all but the first are of a distance from the reference.
 _QUALITY = (
     ("ppl", ""),
     ("ppl_ratio", ""),
@@ -88,6 +89,14 @@ class Comparison:
     only_b: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Alike:
+    """What two runs share: chunk i of the text, and the reference."""
+
+    chunks: bool
+    reference: bool
+
+
 def compare(
     a: BenchResult, b: BenchResult, a_name: str = "A", b_name: str = "B", seed: int = 0
 ) -> Comparison:
@@ -95,8 +104,8 @@ def compare(
     of_b = {level.label: level for level in b.levels}
     both = [(level, of_b[level.label]) for level in a.levels if level.label in of_b]
     labels = {x.label for x, _ in both}
-    same_chunks = _reads_the_same(a, b)
-    rows = [row for x, y in both for row in _rows(x, y, same_chunks, seed)]
+    alike = _Alike(_reads_the_same(a, b), _has_the_same_reference(a, b))
+    rows = [row for x, y in both for row in _rows(x, y, alike, seed)]
     names = (a_name, b_name)
     return Comparison(
         a_name,
@@ -115,7 +124,19 @@ def _reads_the_same(a: BenchResult, b: BenchResult) -> bool:
     return a.text.sha256 == b.text.sha256 and a.settings.n_ctx == b.settings.n_ctx
 
 
-def _rows(x: LevelResult, y: LevelResult, same_chunks: bool, seed: int) -> Iterator[Row]:
+def _has_the_same_reference(a: BenchResult, b: BenchResult) -> bool:
+    """By its label, as levels are matched, or by its file."""
+    of_a, of_b = _reference(a), _reference(b)
+    if of_a is None or of_b is None:
+        return True
+    return of_a.label == of_b.label or (of_a.sha256 == of_b.sha256 and of_a.sha256 != "")
+
+
+def _reference(result: BenchResult) -> LevelResult | None:
+    return next((level for level in result.levels if level.is_reference), None)
+
+
+def _rows(x: LevelResult, y: LevelResult, alike: _Alike, seed: int) -> Iterator[Row]:
     for speed in x.speeds:
         other = y.speed(speed.test)
         if other is not None:
@@ -123,8 +144,8 @@ def _rows(x: LevelResult, y: LevelResult, same_chunks: bool, seed: int) -> Itera
     yield from _single_figures(x, y)
     yield from _facts(x, y)
     if x.quality is not None and y.quality is not None:
-        yield from _quality_rows(x.label, x.quality, y.quality, same_chunks, seed)
-    if x.answers is not None and y.answers is not None:
+        yield from _quality_rows(x.label, x.quality, y.quality, alike, seed)
+    if x.answers is not None and y.answers is not None and alike.reference:
         yield from _answer_rows(x.label, x.answers, y.answers)
 
 
@@ -186,11 +207,9 @@ def _facts(x: LevelResult, y: LevelResult) -> Iterator[Row]:
             yield _row(x.label, measure, "B", a, b, _about(b - a, 0.0))
 
 
-def _quality_rows(
-    label: str, a: Quality, b: Quality, same_chunks: bool, seed: int
-) -> Iterator[Row]:
-    pairs_up = same_chunks and a.n_chunks == b.n_chunks
-    for measure, unit in _QUALITY:
+def _quality_rows(label: str, a: Quality, b: Quality, alike: _Alike, seed: int) -> Iterator[Row]:
+    pairs_up = alike.chunks and a.n_chunks == b.n_chunks
+    for measure, unit in _QUALITY if alike.reference else _QUALITY[:1]:
         of_a, of_b = getattr(a, measure), getattr(b, measure)
         if math.isnan(of_a.value) or math.isnan(of_b.value):
             continue

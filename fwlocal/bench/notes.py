@@ -4,6 +4,8 @@ machine, by which versions and settings it was measured. Lines of plain text.
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Collection, Iterator
 
 from fwlocal.bench.columns import (
@@ -15,7 +17,7 @@ from fwlocal.bench.columns import (
     tests_of,
 )
 from fwlocal.bench.figures import thousands
-from fwlocal.bench.result import BenchResult, Machine, Settings
+from fwlocal.bench.result import BenchResult, Machine, Quality, Settings
 from fwlocal.sizes import gib
 
 HASH_DIGITS = 12
@@ -44,13 +46,16 @@ def ties_of(result: BenchResult) -> Iterator[str]:
 
 
 def not_numbers(result: BenchResult) -> Iterator[str]:
-    """A line for each level with logits that are no numbers."""
+    """A line for each level with logits that are no numbers, its own or the reference's."""
+    quality = (level.quality for level in result.levels if level.is_reference)
+    of_reference = next((one.n_nan for one in quality if one is not None), 0)
     for level in result.levels:
         if level.quality is not None and level.quality.n_nan:
             n_all = level.quality.n_nan + level.quality.n_tokens
+            whose = f", or {result.reference}'s," if of_reference and not level.is_reference else ""
             yield (
-                f"{level.label}: logits at {thousands(level.quality.n_nan)} of {thousands(n_all)} "
-                "positions are no numbers (NaN); they are in no figure"
+                f"{level.label}: logits{whose} at {thousands(level.quality.n_nan)} of "
+                f"{thousands(n_all)} positions are no numbers (NaN); they are in no figure"
             )
 
 
@@ -105,12 +110,30 @@ def _text(result: BenchResult) -> str:
     text, settings = result.text, result.settings
     if text is None:
         return ""
-    until = "" if settings.until is None else f", until the standard error is {settings.until:g}"
     n_read = max((one.quality.n_chunks for one in result.levels if one.quality), default=0)
     return (
         f"{text.name} (SHA-256 {text.sha256[:HASH_DIGITS]}, {thousands(text.n_tokens)} tokens), "
-        f"{thousands(n_read)} chunks of {settings.n_ctx} tokens{until}"
+        f"{thousands(n_read)} chunk{'' if n_read == 1 else 's'} of {settings.n_ctx} tokens"
+        f"{_until(result, settings.until)}"
     )
+
+
+def _until(result: BenchResult, until: float | None) -> str:
+    """What was to end it, and by whom that was not reached."""
+    if until is None:
+        return ""
+    read = [level for level in result.levels if level.quality is not None]
+    short = [one.label for one in read if one.quality and not _is_reached(one.quality, until)]
+    but = f" (not reached: {', '.join(short)})" if short else ""
+    return f", until the standard error is {until:g}{but}"
+
+
+def _is_reached(quality: Quality, until: float) -> bool:
+    """As ``fwlocal.bench.statistics.se_reached`` has it."""
+    means = [mean for mean in quality.kld_by_chunk if not math.isnan(mean)]
+    if len(means) < 2:
+        return not means
+    return statistics.stdev(means) / math.sqrt(len(means)) <= until
 
 
 def _speed(settings: Settings) -> str:

@@ -41,23 +41,26 @@ class Run:
 
     def measure(self) -> None:
         """Do all of it. Raises Interrupted, after which ``result`` has what is whole; DoesNotFit
-        where no level fits, UsageError for levels of other tokenizers or too short a text."""
+        where no level fits, UsageError for levels of other tokenizers or too short a text,
+        FwlocalError where every level fails, or the reference that was named."""
         self._prepare()
         order, state = self.order, self.state
         reading = self._reading()
+        prompts = self._prompts()
         rounds.recall(order, state, self._keys, self._kept)
         if reading is not None:
             reading.recall()
-        prompts = self._prompts()
         self._tell_what_is_known(reading, len(prompts))
         view, interrupt = self._view, self._interrupt
         rounds.run(order, state, self._keys, self._kept, view, interrupt, self._finished)
-        if reading is not None:
-            reading.run()
+        self._read(reading)
         if prompts:
             self._answer(prompts)
         if self._kept.problem:
             self._view.note(self._kept.problem)
+        if not state.sound:
+            first = state.levels[0]
+            raise FwlocalError(f"no level could be measured; {first.label}: {first.problem}")
 
     def result(self) -> BenchResult:
         """What is known."""
@@ -79,9 +82,41 @@ class Run:
         seen: list[str] = []
         for level in state.sound:
             check_same_tokenizer(chosen, level.entrant)
+        for level in state.sound:
             level.sha256 = self._hash(level)
             level.n_copies_before = seen.count(level.sha256)
             seen.append(level.sha256)
+
+    def _tell_what_is_too_deep(self) -> None:
+        tests, header = self.order.settings.tests, self.state.sound[0].entrant.header
+        can = speed.possible(tests, header)
+        if left := ", ".join(test.name for test in tests if test not in can):
+            trained = header.number("{arch}.context_length")
+            self._view.note(f"left out: {left}; the model was trained on {trained} tokens")
+
+    def _read(self, reading: Reading | None) -> None:
+        """Quality, if ``reading`` is to measure it; anew where the reference fails, or has."""
+        state = self.state
+        while state.sound:
+            if state.reference in state.sound and (reading is None or reading.run()):
+                return
+            if state.sound:
+                self._replace_reference()
+                reading = self._reading()
+                if reading is not None:
+                    reading.recall()
+
+    def _replace_reference(self) -> None:
+        """By the next best. Raises FwlocalError where one was named, and no other is meant."""
+        state, failed = self.state, self.state.reference
+        if failed is not None and self.order.reference is not None:
+            raise FwlocalError(f"{failed.label}, the reference: {failed.problem}")
+        chosen = choose_reference([level.entrant for level in state.sound])
+        state.reference = next(level for level in state.sound if level.entrant is chosen)
+        for level in state.levels:
+            level.scores = []
+        if failed is not None:
+            self._view.note(f"{failed.label}: {failed.problem}; {chosen.label} is the reference")
 
     def _plan(self, level: Level) -> None:
         entrant, settings = level.entrant, self.order.settings
@@ -96,9 +131,11 @@ class Run:
                 raise Interrupted(exit_code=self._interrupt.exit_code)
 
         self._view.step(f"{level.label}: hashing the file", 0)
-        found = sha256_of_model(level.entrant.file, level.entrant.header, progress)
+        # What a manifest says may be of another file, of the same size: levels of one model are.
+        file = replace(level.entrant.file, sha256=None)
+        found = sha256_of_model(file, level.entrant.header, progress)
         if found is None:
-            raise FwlocalError(f"{level.entrant.file.path}: cannot be read any more")
+            raise FwlocalError(f"{file.path}: cannot be read any more")
         return found
 
     def _reading(self) -> Reading | None:
@@ -144,7 +181,8 @@ class Run:
             key = self._keys.answers(level, prompts)
             if order.fresh:
                 self._kept.forget(key)
-            level.answers = self._kept.answers(key)
+            known = self._kept.answers(key) or ()
+            level.answers = known if len(known) == len(prompts) else None
         return prompts
 
     def _tell_what_is_known(self, reading: Reading | None, n_prompts: int) -> None:
@@ -155,6 +193,7 @@ class Run:
         if known:
             names = ", ".join(level.label for level in known)
             self._view.note(f"measured before: {names} (--fresh measures again)")
+        self._tell_what_is_too_deep()
         n_unanswered = sum(level.answers is None for level in state.sound)
         work = sum(rounds.work(self.order, level) for level in state.sound)
         work += reading.work() if reading is not None else 0
@@ -165,24 +204,32 @@ class Run:
         order, n_all = self.order, len(prompts)
         for level in [level for level in self.state.sound if level.answers is None]:
             self._view.step(f"{level.label}: loading", rounds.LOADING)
+            key = self._keys.answers(level, prompts)
+            found = list(self._kept.answers(key) or ())  # of a run that was stopped
 
-            def on_answer(index: int, _: object, label: str = level.label) -> None:
-                self._view.step(f"{label}: answer {index + 1} of {n_all}", ANSWERING)
+            def on_answer(
+                _: int,
+                tokens: answers.Tokens,
+                level: Level = level,
+                key: str = key,
+                found: list[answers.Tokens] = found,
+            ) -> None:
+                found.append(tokens)
+                self._kept.put_answers(key, found)
+                self._view.step(f"{level.label}: answer {len(found)} of {n_all}", ANSWERING)
 
             try:
                 with answers.loaded(
                     level.entrant, order.options, notify=self._view.note, interrupt=self._interrupt
                 ) as engine:
-                    found = answers.answers_of(
-                        engine, prompts, order.max_tokens, on_answer, self._interrupt
-                    )
+                    left = prompts[len(found) :]
+                    answers.answers_of(engine, left, order.max_tokens, on_answer, self._interrupt)
             except Interrupted:
                 raise
             except FwlocalError as error:
                 level.problem = str(error)
                 continue
-            level.answers = found
-            self._kept.put_answers(self._keys.answers(level, prompts), found)
+            level.answers = tuple(found)
             self._finished(level)
 
     def _finished(self, level: Level) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,14 @@ def _depths(context: click.Context, parameter: click.Parameter, value: str) -> t
     if not texts or not all(re.fullmatch(r"[0-9]{1,9}", text) for text in texts):
         raise UsageError(f"--depths {value!r}: must be numbers of tokens, as in 0,2048,4096")
     return tuple(sorted(set(map(int, texts))))
+
+
+def _number(
+    context: click.Context, parameter: click.Parameter, value: float | None
+) -> float | None:
+    if value is not None and not math.isfinite(value):  # a range of click's lets NaN pass
+        raise UsageError(f"{parameter.opts[0]} {value}: must be a number")
+    return value
 
 
 def _memory(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
@@ -77,6 +86,7 @@ _how = options.stack(
     click.option("--chunks", type=click.IntRange(min=0), default=32, metavar="N",
                  help="Read no more; 0 is all of it. [default: 32]"),
     click.option("--until", type=click.FloatRange(min=0, min_open=True), metavar="SE",
+                 callback=_number,
                  help="Read until the standard error of the mean KLD is that small."),
     click.option("--prompts", type=click.Path(path_type=Path), metavar="FILE.jsonl",
                  help="Also compare greedy answers; lines as for `run --batch`."),
@@ -86,9 +96,9 @@ _how = options.stack(
 )  # fmt: skip
 
 _wishes = options.stack(
-    click.option("--max-kld", type=click.FloatRange(min=0), metavar="NATS",
+    click.option("--max-kld", type=click.FloatRange(min=0), metavar="NATS", callback=_number,
                  help="Name the fastest level whose mean KLD is no larger."),
-    click.option("--min-tps", type=click.FloatRange(min=0), metavar="TPS",
+    click.option("--min-tps", type=click.FloatRange(min=0), metavar="TPS", callback=_number,
                  help="... that decodes at least so fast."),
     click.option("--memory", metavar="SIZE", callback=_memory, help="... that takes no more."),
 )  # fmt: skip
@@ -155,7 +165,17 @@ def _take_output(given: dict[str, Any]) -> dict[str, Any]:
         from fwlocal.bench.plot import check_plot
 
         check_plot(out["plot"])
+    if out["json_out"] not in (None, "-"):
+        _check_place(Path(out["json_out"]))
     return out
+
+
+def _check_place(path: Path) -> None:
+    """Raise UsageError where ``--json`` could not write."""
+    if path.is_dir():
+        raise UsageError(f"--json {path}: is a folder; name a file in it")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"--json {path}: there is no folder {path.absolute().parent}; make it")
 
 
 def _measure(given: dict[str, Any], out: dict[str, Any]) -> None:
@@ -164,7 +184,7 @@ def _measure(given: dict[str, Any], out: dict[str, Any]) -> None:
     from fwlocal.bench.progress import BenchView
     from fwlocal.bench.run import Run
     from fwlocal.cli.asked import report_abort
-    from fwlocal.errors import Interrupted
+    from fwlocal.errors import FwlocalError, Interrupted
     from fwlocal.interrupts import Interrupt, catching
     from fwlocal.store import default_root
 
@@ -175,13 +195,16 @@ def _measure(given: dict[str, Any], out: dict[str, Any]) -> None:
     labels = [entrant.label for entrant in order.entrants]
     with catching(interrupt), BenchView(labels, 0, notify) as view:
         run = Run(order, Kept(default_root() / FOLDER), view, interrupt)
+        stopped: FwlocalError | None = None
         try:
             run.measure()
-            stopped = None
-        except Interrupted as error:
+        except FwlocalError as error:
             stopped = error
-    if stopped is None or any(level.rounds or level.scores for level in run.state.levels):
+    known = any(level.rounds or level.scores or level.answers for level in run.state.levels)
+    if stopped is None or known:
         _deliver(run.result(), out)
+    if stopped is not None and not (known and isinstance(stopped, Interrupted)):
+        raise stopped
     if stopped is not None:
         raise Interrupted(
             "stopped; what was measured is kept, and the same command goes on from there",
@@ -196,8 +219,10 @@ def _order(given: dict[str, Any]) -> Order:
     from fwlocal.bench.text import read_text
     from fwlocal.bench.verdict import Wishes
 
-    if given["no_speed"] and given["no_quality"] and not given["prompts"]:
-        raise UsageError("--no-speed and --no-quality leave nothing to measure; leave one out")
+    no_speed = given["no_speed"] or not (given["pp"] or given["tg"])
+    if no_speed and given["no_quality"] and not given["prompts"]:
+        what = "--no-speed" if given["no_speed"] else "--pp 0 with --tg 0"
+        raise UsageError(f"{what} and --no-quality leave nothing to measure; leave one out")
     if given["no_quality"] and (given["text"] or given["until"] or given["max_kld"] is not None):
         raise UsageError("--text, --until and --max-kld are about quality; leave --no-quality out")
     text = None if given["no_quality"] else read_text(given["text"])

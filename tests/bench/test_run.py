@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -18,7 +20,7 @@ from fwlocal.bench.result import BenchResult, LevelResult, Settings, SpeedTest
 from fwlocal.bench.run import Run
 from fwlocal.bench.text import Text
 from fwlocal.bench.verdict import Wishes
-from fwlocal.errors import DoesNotFit, Interrupted, UsageError
+from fwlocal.errors import DoesNotFit, FwlocalError, Interrupted, UsageError
 from fwlocal.interrupts import Interrupt
 from fwlocal.loader import EngineOptions
 from fwlocal.oneshot.batch_lines import Asked, read_lines
@@ -148,6 +150,28 @@ def test_a_run_that_was_stopped_goes_on(levels: list[Path], tmp_path: Path, at: 
         assert len(level.rounds) == 2
 
 
+def test_answers_that_were_given_are_not_asked_for_again(
+    levels: list[Path], tmp_path: Path
+) -> None:
+    prompts = asked(*(f'{{"prompt": "the {word}"}}' for word in ("whale", "sea", "end")))
+    settings = replace(SETTINGS, tests=())
+    order = order_of(levels[:1], text=None, settings=settings, prompts=prompts, max_tokens=4)
+    whole = Run(order, Kept(tmp_path / "other"), Watched(), Interrupt())
+    whole.measure()
+
+    interrupt, kept = Interrupt(), tmp_path / "kept"
+    stopped = Run(order, Kept(kept), Watched(at_step=stopping(interrupt, "answer 2")), interrupt)
+    with pytest.raises(Interrupted):
+        stopped.measure()
+    assert stopped.state.levels[0].answers is None
+
+    view = Watched()
+    again = Run(order, Kept(kept), view, Interrupt())
+    again.measure()
+    assert [step for step in view.steps if "answer" in step] == ["a-whale: answer 3 of 3"]
+    assert again.state.levels[0].answers == whole.state.levels[0].answers
+
+
 def stopping(interrupt: Interrupt, at: str) -> Callable[[str], None]:
     def at_step(text: str) -> None:
         if at in text:
@@ -189,6 +213,26 @@ def test_until_reads_on_where_it_must(levels: list[Path], tmp_path: Path) -> Non
     assert (copy.n_chunks, other.n_chunks) == (8, 20)
 
 
+def test_tests_that_are_too_deep_are_told(levels: list[Path], tmp_path: Path) -> None:
+    settings = replace(SETTINGS, tests=(PP, SpeedTest(0, 4, 600)))
+    view = Watched()
+    result = measured(order_of(levels[:1], text=None, settings=settings), tmp_path / "kept", view)
+
+    assert [one.test for one in of(result, "a-whale").speeds] == [PP]
+    assert view.notes == ["left out: tg4 @ d600; the model was trained on 512 tokens"]
+
+
+def test_a_file_is_known_by_its_bytes_alone(levels: list[Path], tmp_path: Path) -> None:
+    """A manifest's hash is of what was once put there; another may be in its place since."""
+    entrants = order_of(levels[:1]).entrants
+    stored = [replace(e, file=replace(e.file, sha256="ab" * 32)) for e in entrants]
+    settings = replace(SETTINGS, tests=())
+    result = measured(order_of(levels[:1], entrants=stored, settings=settings), tmp_path / "kept")
+
+    own = hashlib.sha256(levels[0].read_bytes()).hexdigest()
+    assert of(result, "a-whale").sha256 == own
+
+
 def test_a_file_that_cannot_be_read_is_listed(levels: list[Path], tmp_path: Path) -> None:
     broken = tmp_path / "broken-Q4_0.gguf"
     broken.write_bytes(b"GGUF")
@@ -197,6 +241,63 @@ def test_a_file_that_cannot_be_read_is_listed(levels: list[Path], tmp_path: Path
     problem = next(level.problem for level in result.levels if level.problem)
     assert "broken-Q4_0.gguf" in problem
     assert result.reference == "a-whale"
+
+
+@dataclass
+class Spoils(Watched):
+    """Has a file be none any more once a step says ``at``."""
+
+    path: Path = Path()
+    at: str = ""
+
+    def step(self, text: str, weight: float = 1.0) -> None:
+        super().step(text, weight)
+        if self.at in text:
+            self.path.unlink(missing_ok=True)
+
+
+def copied(levels: list[Path], folder: Path) -> list[Path]:
+    """That may be spoilt."""
+    return [Path(shutil.copy(path, folder / path.name)) for path in levels]
+
+
+@pytest.mark.parametrize("at", ["b-copy, round 2", "c-other, round 2 of 2: tg"])
+def test_where_the_reference_fails_the_next_best_takes_its_place(
+    levels: list[Path], tmp_path: Path, at: str
+) -> None:
+    paths = copied(levels, tmp_path)
+    view = Spoils(path=paths[0], at=at)
+    result = measured(order_of(paths, reference=None), tmp_path / "kept", view)
+
+    assert "a-whale.gguf" in of(result, "a-whale").problem
+    assert len(of(result, "a-whale").speeds[0].tps) >= 1
+    assert result.reference == "b-copy"
+    other = of(result, "c-other").quality
+    assert other is not None
+    assert other.n_chunks == 3
+    assert "b-copy is the reference" in view.notes[-1]
+
+
+def test_a_named_reference_that_fails_is_an_error_after_what_is_measured(
+    levels: list[Path], tmp_path: Path
+) -> None:
+    paths = copied(levels, tmp_path)
+    view = Spoils(path=paths[0], at="c-other, round 2 of 2: tg")
+    run = Run(order_of(paths), Kept(tmp_path / "kept"), view, Interrupt())
+    with pytest.raises(FwlocalError, match="a-whale, the reference"):
+        run.measure()
+
+    assert len(of(run.result(), "c-other").speeds[0].tps) == 2
+
+
+@pytest.mark.parametrize("at", ["round 1 of 2: loading", "the reference: loading"])
+def test_where_every_level_fails_that_is_an_error(
+    levels: list[Path], tmp_path: Path, at: str
+) -> None:
+    paths = copied(levels[:1], tmp_path)
+    view = Spoils(path=paths[0], at=at)
+    with pytest.raises(FwlocalError, match="no level could be measured; a-whale"):
+        measured(order_of(paths), tmp_path / "kept", view)
 
 
 def test_none_that_fits_is_an_error(levels: list[Path], tmp_path: Path) -> None:

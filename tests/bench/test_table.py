@@ -44,6 +44,30 @@ def row(lines: list[str], label: str) -> dict[str, str]:
     return dict(zip(headings(lines), cells, strict=True))
 
 
+def test_a_standard_error_that_was_not_reached_is_told() -> None:
+    known = replace(sample.FULL, settings=replace(sample.FULL.settings, until=0.01))
+    near, far = (
+        replace(level, quality=sample.quality(0.05, 17.2, kld_by_chunk=chunks))
+        for level, chunks in zip(
+            sample.LEVELS[3:5], ((0.05, 0.052, 0.049, 0.051), (0.01, 0.3, 0.02, 0.5)), strict=True
+        )
+    )
+    (told,) = (line for line in piped(replace(known, levels=(near, far))) if "until" in line)
+    assert told.endswith(f"until the standard error is 0.01 (not reached: {far.label})")
+    (told,) = (line for line in piped(replace(known, levels=(near,))) if "until" in line)
+    assert told.endswith("until the standard error is 0.01")
+
+
+def test_a_reference_without_numbers_is_named_as_one() -> None:
+    """Else a sound level would be said to compute none."""
+    broken = replace(sample.REFERENCE, quality=sample.quality(0.0, 17.0, n_nan=12))
+    sound = replace(sample.LEVELS[4], quality=sample.quality(0.05, 17.2, n_nan=12))
+    lines = piped(replace(sample.FULL, levels=(broken, sound)))
+
+    told = [line.partition(" at ")[0] for line in lines if "no numbers" in line]
+    assert told == [f"{broken.label}: logits", f"{sound.label}: logits, or {broken.label}'s,"]
+
+
 def test_in_a_pipe_each_level_is_a_line_with_every_column() -> None:
     cells = row(piped(sample.FULL), "Q4_K_M")
     assert cells == {
