@@ -2,10 +2,10 @@
 
 A key says all that a measurement depends on; each has a folder of its own in Kept's, with files
 ``round-N.json``, ``scores-START-COUNT.bin`` (chunks, any number together) and ``answers.json``.
-Each is written whole, so neither a kill nor a second process damages one; the answers alone are
-written again, with each that is added. Who measures the same at the same time writes the same
-names. What counts is the row from 0 up to the first gap: a damaged file is removed when it is met,
-and what it held is measured again.
+Each is written whole, so neither a kill nor a second process damages one. The answers are written
+again with each that is added, and a round with each of its tests. Who measures the same at the same
+time writes the same names. What counts is the row from 0 up to the first gap: a damaged file is
+removed when it is met, and what it held is measured again.
 
 A file of scores is a line of JSON, {"lengths": positions of each chunk, "sha256": of the rest}, and
 then, for all its chunks together, nll, reference_nll, kld and dp as little-endian float32, and
@@ -88,9 +88,9 @@ class Kept:
                 _remove(path)
                 return
 
-    def add_round(self, key: str, measured: Round) -> None:
-        """Keep one more."""
-        number = len(self.rounds(key))
+    def add_round(self, key: str, measured: Round, number: int | None = None) -> None:
+        """Keep one more, or the one that has this ``number``, from 0, in place of what it was."""
+        number = len(self.rounds(key)) if number is None else number
         self._write(_round_path(self._use(key), number), json.dumps(plain(measured)).encode())
 
     def scores(self, key: str) -> list[ChunkScores]:

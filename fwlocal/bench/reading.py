@@ -98,6 +98,7 @@ class Reading:
 
     def _reference_block(self, start: int, end: int) -> quality.Block:
         reference, n_ctx = self._reference, self._order.settings.n_ctx
+        reference.check_file()
         doing = f"{reference.label}, the reference"
         self._view.step(f"{doing}: loading", LOADING)
 
@@ -127,6 +128,7 @@ class Reading:
         n_ctx = self._order.settings.n_ctx
         self._view.step(f"{level.label}: loading", LOADING)
         try:
+            level.check_file()
             with (
                 open_level(
                     level.entrant,
@@ -148,6 +150,7 @@ class Reading:
             level.problem = _said(error)
 
     def _take(self, level: Level, scores: Sequence[ChunkScores]) -> None:
+        level.check_file()
         level.scores += scores
         self._kept.add_scores(self._key(level), scores, len(level.scores) - len(scores))
 

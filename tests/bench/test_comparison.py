@@ -155,6 +155,8 @@ def test_and_noise_where_they_vary_as_much() -> None:
 
 def test_a_single_round_tells_little() -> None:
     assert speed_row((20,), (23, 23, 23)).is_noise
+    assert speed_row((20,), (23, 23, 23)).is_assumed
+    assert not speed_row((20, 20), (23, 23, 23)).is_assumed
     assert not speed_row((20,), (30,)).is_noise
 
 
@@ -300,6 +302,9 @@ def test_a_level_that_did_not_fit_is_named() -> None:
     both = compare(run(level()), run(missing))
     assert both.rows == ()
     assert both.contexts == ("Q4_0: nothing measured in B (does not fit)",)
+    later = compare(run(level()), run(replace(level(), problem="lost")))
+    assert later.rows
+    assert later.contexts == ("Q4_0: failed later in B (lost)",)
 
 
 def test_a_seed_decides() -> None:
