@@ -6,6 +6,7 @@
 # make compare-hub  downloads and streamed conversions against a Hub on loopback, cut and killed
 # make compare-offload  layers on a GPU beside llama-fit-params, for the same files and memory
 # make compare-chat  late turns beside early ones, what Markdown costs, many prompts at once
+# make compare-bench  the benchmark beside llama-bench, llama-perplexity and llama-imatrix
 # make compare-gpu  a 70B-shaped model on an NVIDIA GPU: budgets, bytes, speeds
 # make pictures  draw the README's pictures anew
 #
@@ -38,7 +39,7 @@ BUILT := $(VENV)/.$(LLAMA_CPP_PYTHON)-$(BACKEND)
 INSTALLED := $(VENV)/.fwlocal
 
 .PHONY: chat test lint check compare compare-convert compare-hub compare-offload compare-chat \
-  compare-gpu pictures clean
+  compare-bench compare-gpu pictures clean
 
 chat: $(INSTALLED)
 	@$(VENV)/bin/fwlocal chat
@@ -74,6 +75,12 @@ compare-chat: $(INSTALLED)
 	$(VENV)/bin/python -m tests.compare_chat
 	$(VENV)/bin/python -m tests.compare_rendering
 	$(VENV)/bin/python -m tests.compare_batch
+
+compare-bench: $(INSTALLED)
+	tests/llamacpp_tools.sh .tools
+	$(VENV)/bin/python -m tests.compare_quality .tools/bin
+	$(VENV)/bin/python -m tests.compare_speed .tools/bin
+	$(VENV)/bin/python -m tests.compare_imatrix .tools/bin
 
 compare-gpu: $(INSTALLED)
 	$(VENV)/bin/python -m tests.gpu.offload

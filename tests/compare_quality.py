@@ -1,8 +1,10 @@
 """Quality side by side with llama-perplexity:
-``python -m tests.compare_quality BIN REFERENCE.gguf LEVEL.gguf... [--chunks N] [--threads N]``.
+``python -m tests.compare_quality BIN [REFERENCE.gguf LEVEL.gguf...] [--chunks N] [--threads N]``.
+
+Without files it is the embedded default model's Q8_0 and five levels below it, made first.
 
 Both read the same chunks of 512 tokens of the shipped text, llama-perplexity in its two steps (the
-reference's logits into a file, then each level against it), ours in one process. Prints, as
+reference's logits into a file, then each level against it), ours by ``fwlocal bench``. Prints, as
 Markdown tables, every statistic of both and whether they agree, and how long both roads take for
 all levels from start to end, loading included, in turns, with their peak memory.
 """
@@ -22,18 +24,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fwlocal.bench import quality, text
-from fwlocal.bench.measured import ChunkScores, Entrant
-from fwlocal.bench.opening import open_level
-from fwlocal.bench.result import Quality, Value
-from fwlocal.bench.statistics import quality_of
-from fwlocal.gguf import read_header
-from fwlocal.interrupts import Interrupt
-from fwlocal.loader import EngineOptions
-from fwlocal.store import ModelFile
+from fwlocal.bench.result import Value
+from fwlocal.bench.text import SHIPPED
+from fwlocal.cli.bench_levels import Asked, enter
+from fwlocal.hardware import default_threads
+from fwlocal.loader import Library
+from fwlocal.registry import DEFAULT_MODEL
 
+DEFAULT_LEVELS = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M")
 N_CTX = 512
-BLOCK_BYTES = 256 << 20
 PPL_GOAL = 1e-4  # of the value
 GOAL, GOAL_ABSOLUTE = 1e-2, 1e-4  # of the value, or as it is
 # What llama-perplexity calls a statistic, and what it multiplies it by -> what we call it
@@ -73,62 +72,21 @@ class Road:
     file_bytes: int = 0
 
 
-def read_here(task: Task) -> dict[str, Quality]:
-    """The levels' quality, in this process, as the bench measures it."""
-    interrupt, options = Interrupt(), EngineOptions(n_threads=task.threads, kv_type="f16")
-    shipped, start = text.read_text(None), 0
-    chunks: list[tuple[int, ...]] = []
-    scores: dict[Path, list[ChunkScores]] = {level: [] for level in task.levels}
-    while not chunks or start < len(chunks):
-        with (
-            open_level(_entrant(task.reference), options, N_CTX) as opened,
-            opened.evaluation(N_CTX) as evaluation,
-        ):
-            if not chunks:
-                tokens = text.tokens_of(opened.model, shipped)
-                bos = text.bos_of(opened.model)
-                chunks = text.chunks_of(tokens, N_CTX, bos)[: task.chunks]
-            block = quality.reference_block(
-                evaluation, chunks, start, BLOCK_BYTES, lambda _: None, interrupt
-            )
-        for path in task.levels:
-            with (
-                open_level(_entrant(path), options, N_CTX) as opened,
-                opened.evaluation(N_CTX) as evaluation,
-            ):
-                scores[path] += quality.score(evaluation, block, start, interrupt)
-        start = block.end
-    return {path.name: quality_of(some) for path, some in scores.items()}
-
-
-def _entrant(path: Path) -> Entrant:
-    return Entrant(path.name, ModelFile(path.name, path), read_header(path))
-
-
-def child(arguments: Sequence[str]) -> None:
-    """``read_here`` in a process of its own: JSON on stdout."""
-    reference, chunks, threads, *levels = arguments
-    task = Task(Path(reference), tuple(map(Path, levels)), int(chunks), int(threads))
-    found = {
-        level: {name: [one.value, one.se] for name, one in _values(of).items()}
-        for level, of in read_here(task).items()
-    }
-    print(json.dumps(found))
-
-
-def _values(of: Quality) -> dict[str, Value]:
-    return {name: getattr(of, name) for name in NAMES.values()}
-
-
 def our_road(task: Task) -> Road:
-    """Ours, as a process."""
-    code = "import sys; from tests.compare_quality import child; child(sys.argv[1:])"
-    numbers = str(task.chunks), str(task.threads)
-    command = [sys.executable, "-c", code, str(task.reference), *numbers, *map(str, task.levels)]
-    output, wall_s, peak_bytes = measured(command)
+    """``fwlocal bench``, with nothing kept from before."""
+    command = [sys.executable, "-m", "fwlocal", "bench", str(task.reference)]
+    command += [*map(str, task.levels), "--reference", str(task.reference), "--no-speed"]
+    command += ["--n-ctx", str(N_CTX), "--chunks", str(task.chunks), "--json", "-"]
+    command += ["--threads", str(task.threads)]
+    with tempfile.TemporaryDirectory() as folder:
+        output, wall_s, peak_bytes = measured(command, FWLOCAL_HOME=folder)
     found = {
-        level: {name: Value(*pair) for name, pair in values.items()}
-        for level, values in json.loads(output).items()
+        Path(level["file"]).name: {
+            name: Value(level["quality"][name]["value"], level["quality"][name]["se"])
+            for name in NAMES.values()
+        }
+        for level in json.loads(output)["levels"]
+        if level["file"] != str(task.reference)
     }
     return Road(found, wall_s, peak_bytes)
 
@@ -139,7 +97,7 @@ def their_road(binary: Path, task: Task) -> Road:
     with tempfile.TemporaryDirectory() as folder:
         logits = Path(folder) / "logits"
         for path in (task.reference, *task.levels):
-            command = [str(binary / "llama-perplexity"), "-m", str(path), "-f", str(text.SHIPPED)]
+            command = [str(binary / "llama-perplexity"), "-m", str(path), "-f", str(SHIPPED)]
             command += ["-c", str(N_CTX), "--chunks", str(task.chunks), "-t", str(task.threads)]
             command += ["--kl-divergence-base", str(logits)]
             if logits.exists():
@@ -161,11 +119,17 @@ def parsed(output: str) -> dict[str, Value]:
     }
 
 
-def measured(command: Sequence[str]) -> tuple[str, float, int]:
+def measured(command: Sequence[str], **env: str) -> tuple[str, float, int]:
     """What a process writes on stdout, its wall seconds and its peak memory in bytes."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         started = time.perf_counter()
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=errors,
+            env={**os.environ, **env},
+        )
         _, status, usage = os.wait4(process.pid, 0)
         wall_s = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -227,17 +191,23 @@ def costs(ours: Sequence[Road], theirs: Sequence[Road], largest_bytes: int) -> l
     ]
 
 
+def default_levels() -> list[Path]:
+    """The default model's files, the best first; those that are missing are made."""
+    found = enter(Asked(DEFAULT_MODEL, DEFAULT_LEVELS), Library.default())
+    return [entrant.file.path for entrant in found.entrants]
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bin", type=Path, help="folder with llama-perplexity")
-    parser.add_argument("reference", type=Path)
-    parser.add_argument("levels", type=Path, nargs="+")
+    parser.add_argument("files", type=Path, nargs="*", help="the reference, then levels")
     parser.add_argument("--chunks", type=int, default=8)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=default_threads())
+    parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    task = Task(given.reference, tuple(given.levels), given.chunks, given.threads)
+    reference, *levels = given.files or default_levels()
+    task = Task(reference, tuple(levels), given.chunks, given.threads)
     ours, theirs = [], []
     for _ in range(given.rounds):
         theirs.append(their_road(given.bin, task))

@@ -125,6 +125,7 @@ def test_levels_are_made_of_an_unquantized_file(
     assert manifest.source == str(whale.resolve())
     told = capsys.readouterr()
     assert "converting whale.gguf to Q4_K_M (" in told.err
+    assert told.err.count("stays in the models folder; `fwlocal rm whale:Q4_K_M`") == 1
     assert told.out == ""
 
 
@@ -134,6 +135,18 @@ def test_what_was_made_stays(whale: Path, capsys: pytest.CaptureFixture[str]) ->
     after = path_of(entered(whale, "Q8_0"), "Q8_0").stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert "converting" not in capsys.readouterr().err
+
+
+def test_a_level_alone_is_told_what_it_could_be_held_against(
+    whale: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entered(whale, "Q8_0", "Q4_0")
+    capsys.readouterr()
+    enter(Asked("whale:Q4_0"), Library.default())
+    assert "Q4_0 alone is its own reference; --reference Q8_0" in capsys.readouterr().err
+    enter(Asked("whale:Q4_0", reference="Q8_0"), Library.default())
+    enter(Asked("whale:Q8_0"), Library.default())
+    assert "alone" not in capsys.readouterr().err
 
 
 def test_another_file_in_its_place_is_converted_anew(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_a_table_on_stdout_and_nothing_else(
     done = here("bench", *files, *QUICK, *SHORT, "--text", text)
 
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    assert done.stderr == "fwlocal: reference: a-whale, the most bits per weight\n"
     lines = done.stdout.splitlines()
     assert lines[0].split()[0] == "LEVEL"
     assert {"pp16", "tg4", "PPL", "KLD"} <= set(lines[0].split())
@@ -114,15 +114,32 @@ def test_wishes_become_a_command(here: Run, files: tuple[Path, Path], text: Path
     assert f"fwlocal chat -m {files[0]}" in done.stdout
 
     nothing = here("bench", *files, *QUICK, *SHORT, "--text", text, "--min-tps", "1e9")
+    assert nothing.returncode == 1
     assert "no level" in nothing.stdout
     assert "fwlocal chat" not in nothing.stdout
+    assert "no level reaches 1e+09 tok/s" in nothing.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
     ("options", "exit_code", "said"),
     [
         (("--no-speed", "--no-quality"), 2, "leave nothing to measure"),
-        (("--no-quality", "--until", "0.1"), 2, "leave --no-quality out"),
+        (("-p", "0", "-n", "0", "--no-quality"), 2, "leave nothing to measure"),
+        (("--until", "nan"), 2, "--until nan: must be a number"),
+        (("--max-kld", "nan"), 2, "--max-kld nan: must be a number"),
+        (("--json", "."), 2, "--json .: is a folder"),
+        (("--json", "no-such/a.json"), 2, "--json no-such/a.json: there is no folder"),
+        (("--no-quality", "--until", "0.1"), 2, "--until is about quality; leave it or --no-q"),
+        (("--no-quality", "--max-kld", "1"), 2, "--max-kld is about quality; leave it or --no-q"),
+        (("--no-quality", "--chunks", "32"), 2, "--chunks is about quality; leave it or --no-q"),
+        (("--no-quality", "--n-ctx", "64"), 2, "--n-ctx is about quality; leave it or --no-qual"),
+        (("--no-speed", "--min-tps", "1"), 2, "--min-tps is about speed; leave it or --no-speed"),
+        (("--no-speed", "-r", "3"), 2, "--repetitions is about speed; leave it or --no-speed"),
+        (("--no-speed", "-d", "0"), 2, "--depths is about speed; leave it or --no-speed out"),
+        (("-n", "0", "--min-tps", "1"), 2, "--min-tps is about decoding; leave it or -n 0 out"),
+        (("-m", "whale"), 2, "-m names a model, and FILES others; leave one of them out"),
+        (("--levels", ""), 2, "--levels '': names no level"),
+        (("--levels", " , "), 2, "--levels ' , ': names no level"),
         (("--csv", "--md"), 2, "both go to stdout"),
         (("--json", "-", "--csv"), 2, "both go to stdout"),
         (("--plot", "levels.pdf"), 2, ".png or .svg"),
@@ -166,10 +183,39 @@ def test_results_that_are_none(here: Run, tmp_path: Path) -> None:
         assert said in done.stderr
 
 
-def test_a_comparison_measures_nothing(here: Run, files: tuple[Path, Path]) -> None:
-    done = here("bench", *files, "--compare", "a.json", "b.json")
+@pytest.mark.parametrize(
+    ("more", "vain"),
+    [(("x.gguf",), "FILES"), (("-m", "whale"), "--model"), (("--chunks", "32"), "--chunks")],
+)
+def test_a_comparison_measures_nothing(here: Run, more: tuple[str, ...], vain: str) -> None:
+    done = here("bench", *more, "--compare", "a.json", "b.json")
     assert done.returncode == 2
-    assert "--compare measures nothing" in done.stderr
+    assert f"--compare measures nothing; leave {vain} out" in done.stderr
+
+
+def test_help_stands_under_headings(here: Run) -> None:
+    lines = here("bench", "--help").stdout.splitlines()
+    headings = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
+    assert [heading.split()[0] for heading in headings] == [
+        "What", "Speed:", "Quality:", "Wishes", "Output:", "Engine"
+    ]  # fmt: skip
+
+
+def test_until_may_read_all_of_the_text(
+    here: Run, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    long = tmp_path / "long.txt"
+    words = Random(0).choices(("the", "whale", "sings", "and", "sea"), k=700)
+    long.write_text(" ".join(words), encoding="utf-8")
+    command = ("bench", *files, "--threads", "1", "--no-speed", "--n-ctx", "32", "--text", long)
+    done = here(*command, "--until", "1e-9", "--json", "-")
+
+    levels = json.loads(done.stdout)["levels"]
+    assert levels[1]["quality"]["n_chunks"] > 32
+
+    alone = here(*command[:2], *command[3:], "--until", "1e-9", "--json", "-")
+    assert "--until waits for nothing: " in alone.stderr
+    assert json.loads(alone.stdout)["levels"][0]["quality"]["n_chunks"] == 32
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")

@@ -190,11 +190,62 @@ def test_a_matrix_that_is_there_is_not_replaced_by_a_merged_one(
     out = tmp_path / "m.gguf"
     here(*collecting(tiny_gguf, text, out, "--chunks", "1"))
     before = out.read_bytes()
-    done = here("imatrix", "--merge", out, out, "--out", out)
+    copy = tmp_path / "copy.gguf"
+    copy.write_bytes(before)
+    done = here("imatrix", "--merge", out, copy, "--out", out)
     assert (done.returncode, out.read_bytes()) == (2, before)
-    done = here("imatrix", "--merge", out, out, "--out", out, "--overwrite")
+    done = here("imatrix", "--merge", out, copy, "--out", out, "--overwrite")
     assert done.returncode == 0
     assert read_sums(out).n_chunks == 2
+
+
+def test_a_matrix_is_not_added_to_itself(
+    here: Run, tiny_gguf: Path, text: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "m.gguf"
+    here(*collecting(tiny_gguf, text, out, "--chunks", "1"))
+    other_name = tmp_path / "sub" / ".." / "m.gguf"
+    (tmp_path / "sub").mkdir()
+    done = here("imatrix", "--merge", out, other_name, "--out", tmp_path / "both.gguf")
+    assert done.returncode == 2
+    assert f"{other_name}: is named twice" in done.stderr
+
+
+def test_where_nothing_can_be_written_nothing_is_read(
+    here: Run, tiny_gguf: Path, text: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "none" / "m.gguf"
+    for command in (
+        collecting(tiny_gguf, text, out),
+        ["imatrix", "--merge", str(tmp_path / "x.gguf"), "--out", str(out)],
+    ):
+        done = here(*command)
+        assert done.returncode == 2
+        assert done.stderr == (
+            f"fwlocal: {out}: there is no folder {out.parent}; make it, or take another --out\n"
+        )
+        assert not out.parent.exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that nobody can write")
+def test_a_folder_that_cannot_be_written_is_told(here: Run, tiny_gguf: Path, text: Path) -> None:
+    done = here(*collecting(tiny_gguf, text, Path("/proc/x.gguf")))
+    assert done.returncode == 1
+    assert "/proc/x.gguf: the folder cannot be written" in done.stderr
+
+
+def test_a_quantized_source_is_told(here: Run, text: Path, tmp_path: Path) -> None:
+    model, small = write_gguf(tmp_path / "wide.gguf", Shape(256, 512, 2, 4, 2)), tmp_path / "q.gguf"
+    quantize(model, small, "Q4_0")
+    done = here(*collecting(small, text, tmp_path / "m.gguf", "--chunks", "1"))
+    assert done.returncode == 0
+    assert "q.gguf is quantized (Q4_0" in done.stderr.splitlines()[0]
+
+
+def test_a_text_is_no_matrix(here: Run, tiny_gguf: Path, text: Path, tmp_path: Path) -> None:
+    done = here("convert", tiny_gguf, "-q", "Q4_0", "--imatrix", text, "-o", tmp_path)
+    assert done.returncode == 1
+    assert f"{text}: is no importance matrix; " in done.stderr
 
 
 def test_a_model_that_computes_nan_ends_the_run(here: Run, text: Path, tmp_path: Path) -> None:

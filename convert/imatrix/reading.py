@@ -163,7 +163,7 @@ class _DatReader:
     def read(self) -> Sums:
         n_records = self.number("the number of tensors")
         if not 1 <= n_records <= self.left // _MIN_RECORD_BYTES:
-            raise _damaged(self.path, f"it claims {n_records} tensors in {self.left} bytes")
+            raise BadCheckpoint(f"{self.path}: is no importance matrix; {REMEDY}")
         entries: dict[str, Entry] = {}
         for index in range(n_records):
             name = self.name(f"the name of tensor {index}")

@@ -54,6 +54,14 @@ def interval(estimate: float, replicates: Doubles, n: int) -> tuple[float, float
     return estimate + (float(low) - estimate) * by, estimate + (float(high) - estimate) * by
 
 
+def without_zero(value: float, low: float, high: float, least: float) -> tuple[float, float]:
+    """The interval of what is known not to be nothing, cut off at ``least`` on the value's side."""
+    least = min(least, abs(value))
+    if value > 0:
+        return max(low, least), high
+    return (low, min(high, -least)) if value < 0 else (low, high)
+
+
 def draws(n: int, n_resamples: int, width: int, seed: Sequence[int]) -> Iterator[Counts]:
     """How often each of ``n`` samples is in a resample, a row for each, in blocks: for someone who
     needs ``width`` numbers for each row."""

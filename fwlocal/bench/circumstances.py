@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from fwlocal.bench.columns import is_measured
 from fwlocal.bench.result import BenchResult, LevelResult
 from fwlocal.files import sized
 
@@ -47,13 +48,33 @@ def of_level(a: LevelResult, b: LevelResult, names: tuple[str, str]) -> Iterator
     """The same of one level that both have."""
     for level, name in zip((a, b), names, strict=True):
         if level.problem:
-            yield f"{a.label}: nothing measured in {name} ({level.problem})"
+            what = "failed later" if is_measured(level) else "nothing measured"
+            yield f"{a.label}: {what} in {name} ({level.problem})"
     if a.sha256 and b.sha256 and a.sha256 != b.sha256:
         hashes = _in_both(a.sha256[:12], b.sha256[:12], names)
         yield f"{a.label}: not the same file (SHA-256 {hashes})"
     in_a, in_b = _placed(a), _placed(b)
     if in_a and in_b and in_a != in_b:
         yield f"{a.label}: {_in_both(in_a, in_b, names)}"
+
+
+def reads_the_same(a: BenchResult, b: BenchResult) -> bool:
+    """Whether chunk i is the same piece of text in both."""
+    if a.text is None or b.text is None:
+        return False
+    return a.text.sha256 == b.text.sha256 and a.settings.n_ctx == b.settings.n_ctx
+
+
+def has_the_same_reference(a: BenchResult, b: BenchResult) -> bool:
+    """By its label, as levels are matched, or by its file."""
+    of_a, of_b = _reference(a), _reference(b)
+    if of_a is None or of_b is None:
+        return True
+    return of_a.label == of_b.label or (of_a.sha256 == of_b.sha256 and of_a.sha256 != "")
+
+
+def _reference(result: BenchResult) -> LevelResult | None:
+    return next((level for level in result.levels if level.is_reference), None)
 
 
 def _placed(level: LevelResult) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from fwlocal.bench.figures import figure, percent, seconds
+from fwlocal.bench.figures import figure, percent, perplexity, seconds
 from fwlocal.bench.result import Difference, LevelResult, Quality, Speed, SpeedTest, Value
+from fwlocal.bench.verdict import memory_bytes
 from fwlocal.sizes import gib
 
 UNKNOWN = "-"
@@ -17,7 +18,7 @@ TIES = "≈"  # before a figure that cannot be told from the one above it
 FRONT = "*"
 REFERENCE = "ref"
 HOST = "CPU"
-MEASURES = {"kld_mean": "KLD", "ppl": "PPL", "top1": "TOP-1"}  # as the differences call them
+FAILED = "failed"  # behind the label of one that has figures all the same
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Measure:
 def measures_of(levels: Sequence[LevelResult]) -> tuple[Measure, ...]:
     """The columns that at least one of them has, in their order."""
     tests = [_of_test(test, left_out) for test, left_out in _places(tests_of(levels))]
-    everything = (*SIZES, *_of_devices(levels), *LOADS, *tests, *LIMITS, *QUALITY)
+    quality = (*_of_chunks(levels), *QUALITY)
+    everything = (*SIZES, *_of_devices(levels), *LOADS, *tests, *LIMITS, *quality)
     return tuple(measure for measure in everything if measure.is_known(levels))
 
 
@@ -64,9 +66,26 @@ def cells(
     return [f"{TIES} {cell}" if ties and cell else cell or UNKNOWN for ties, cell in found]
 
 
+def is_measured(level: LevelResult) -> bool:
+    """Whether it has any figure that had to be measured: a level with a problem has none, or has
+    failed later."""
+    return bool(level.speeds or level.quality is not None or level.answers is not None)
+
+
+def problem_of(level: LevelResult) -> str:
+    """A line, by its label; "" where all is well."""
+    if not level.problem:
+        return ""
+    return f"{level.label}: {'failed later: ' if is_measured(level) else ''}{level.problem}"
+
+
 def named(level: LevelResult, front: Sequence[str] = ()) -> str:
     """Its label with its marks."""
-    marks = (REFERENCE if level.is_reference else "", FRONT if level.label in front else "")
+    marks = (
+        REFERENCE if level.is_reference else "",
+        FRONT if level.label in front else "",
+        FAILED if level.problem and is_measured(level) else "",
+    )
     return " ".join((level.label, *filter(None, marks)))
 
 
@@ -104,12 +123,22 @@ def _of_test(test: SpeedTest, left_out: int) -> Measure:
     return Measure(test_heading(test), cell, left_out, test.name)
 
 
-def _of_devices(levels: Sequence[LevelResult]) -> list[Measure]:
-    """A column for each, unless the process's own memory tells as much."""
-    devices = devices_of(levels)
-    if devices == [HOST] and any(level.peak_rss_bytes for level in levels):
+def _of_chunks(levels: Sequence[LevelResult]) -> list[Measure]:
+    """How much of the text each has read, where that is not the same: never left out."""
+    read = [level.quality.n_chunks for level in levels if level.quality is not None]
+    if len(set(read)) < 2:
         return []
-    return [_of_device(device) for device in devices]
+
+    def cell(level: LevelResult) -> str:
+        return "" if level.quality is None else f"{level.quality.n_chunks} of {max(read)}"
+
+    return [Measure("CHUNKS", cell, 0)]
+
+
+def _of_devices(levels: Sequence[LevelResult]) -> list[Measure]:
+    """A column for each, unless MEMORY tells as much."""
+    devices = devices_of(levels)
+    return [_of_device(device) for device in devices] if len(devices) > 1 else []
 
 
 def _of_device(device: str) -> Measure:
@@ -165,6 +194,7 @@ SIZES = (
     Measure(
         "PEAK RSS", lambda level: gib(level.peak_rss_bytes) if level.peak_rss_bytes else "", 11
     ),
+    Measure("MEMORY", lambda level: gib(memory_bytes(level)) if level.devices else "", 13),
     Measure("ON GPU", _on_gpu, 7),
 )
 LOADS = (
@@ -176,7 +206,7 @@ LIMITS = (
     Measure("J/TOKEN", _joules, 9),
 )
 QUALITY = (
-    Measure("PPL", _of_quality(lambda found: found.ppl), 15, "ppl"),
+    Measure("PPL", _of_quality(lambda found: found.ppl, perplexity), 15, "ppl"),
     Measure("KLD", _of_quality(lambda found: found.kld_mean), 0, "kld_mean", True),
     Measure("KLD 99.9 %", _of_quality(lambda found: found.kld_99_9), 5, "", True),
     Measure("TOP-1 %", _of_quality(lambda found: found.top1, percent), 14, "top1", True),

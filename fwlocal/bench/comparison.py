@@ -12,20 +12,26 @@ interval of 95 %; noise holds zero in it. Where the interval comes from:
   which a result holds one figure alone;
 - memory and sizes are facts, and are listed where they differ.
 
-A figure without any standard error, such as the largest KLD, is not compared.
+A figure without any standard error, such as the largest KLD, is not compared; nor, where two runs
+have different references, what tells how far off those are: all quality but perplexity.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fwlocal.bench import bootstrap
 from fwlocal.bench.bootstrap import Doubles
-from fwlocal.bench.circumstances import of_level, of_runs
+from fwlocal.bench.circumstances import (
+    has_the_same_reference,
+    of_level,
+    of_runs,
+    reads_the_same,
+)
 from fwlocal.bench.result import (
     Answers,
     BenchResult,
@@ -36,13 +42,14 @@ from fwlocal.bench.result import (
 )
 from fwlocal.bench.statistics import (
     ALLOWANCE,
-    LEAST_CHUNKS,
+    LEAST_ROUNDS,
     N_RESAMPLES,
     SPEED_ALLOWANCE,
     UNKNOWN_SPREAD,
+    error_of_means,
 )
 
-# Measure, unit.
+# Measure, unit; all but the first are of a distance from the reference.
 _QUALITY = (
     ("ppl", ""),
     ("ppl_ratio", ""),
@@ -62,7 +69,9 @@ _BY_CHUNK = {"ppl": "nll_by_chunk", "kld_mean": "kld_by_chunk"}
 @dataclass(frozen=True)
 class Row:
     """One level's measure in both runs: ``difference`` is ``b`` less ``a``, ``low`` and ``high``
-    are its interval, all in ``unit``: "tok/s", "s", "B", "J/token", "nats", "share" (of 1), ""."""
+    are its interval, all in ``unit``: "tok/s", "s", "B", "J/token", "nats", "share" (of 1), "".
+    ``a_se`` and ``b_se`` are the figures' own standard errors, where they have some; the interval
+    ``is_assumed`` where ``UNKNOWN_SPREAD`` gave it."""
 
     label: str
     measure: str
@@ -73,6 +82,14 @@ class Row:
     high: float
     is_noise: bool
     unit: str
+    a_se: float | None = None
+    b_se: float | None = None
+    is_assumed: bool = False
+
+    @property
+    def is_same(self) -> bool:
+        """Whether both figures are equal to the last digit."""
+        return self.difference == 0
 
 
 @dataclass(frozen=True)
@@ -88,6 +105,14 @@ class Comparison:
     only_b: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Alike:
+    """What two runs share: chunk i of the text, and the reference."""
+
+    chunks: bool
+    reference: bool
+
+
 def compare(
     a: BenchResult, b: BenchResult, a_name: str = "A", b_name: str = "B", seed: int = 0
 ) -> Comparison:
@@ -95,8 +120,8 @@ def compare(
     of_b = {level.label: level for level in b.levels}
     both = [(level, of_b[level.label]) for level in a.levels if level.label in of_b]
     labels = {x.label for x, _ in both}
-    same_chunks = _reads_the_same(a, b)
-    rows = [row for x, y in both for row in _rows(x, y, same_chunks, seed)]
+    alike = _Alike(reads_the_same(a, b), has_the_same_reference(a, b))
+    rows = [row for x, y in both for row in _rows(x, y, alike, seed)]
     names = (a_name, b_name)
     return Comparison(
         a_name,
@@ -108,14 +133,7 @@ def compare(
     )
 
 
-def _reads_the_same(a: BenchResult, b: BenchResult) -> bool:
-    """Whether chunk i is the same piece of text in both."""
-    if a.text is None or b.text is None:
-        return False
-    return a.text.sha256 == b.text.sha256 and a.settings.n_ctx == b.settings.n_ctx
-
-
-def _rows(x: LevelResult, y: LevelResult, same_chunks: bool, seed: int) -> Iterator[Row]:
+def _rows(x: LevelResult, y: LevelResult, alike: _Alike, seed: int) -> Iterator[Row]:
     for speed in x.speeds:
         other = y.speed(speed.test)
         if other is not None:
@@ -123,8 +141,8 @@ def _rows(x: LevelResult, y: LevelResult, same_chunks: bool, seed: int) -> Itera
     yield from _single_figures(x, y)
     yield from _facts(x, y)
     if x.quality is not None and y.quality is not None:
-        yield from _quality_rows(x.label, x.quality, y.quality, same_chunks, seed)
-    if x.answers is not None and y.answers is not None:
+        yield from _quality_rows(x.label, x.quality, y.quality, alike, seed)
+    if x.answers is not None and y.answers is not None and alike.reference:
         yield from _answer_rows(x.label, x.answers, y.answers)
 
 
@@ -142,11 +160,13 @@ def _about(difference: float, by: float) -> tuple[float, float]:
 def _speed_row(label: str, a: Speed, b: Speed, seed: int) -> Row:
     of_a, of_b = a.median, b.median
     interval = _about(of_b - of_a, UNKNOWN_SPREAD * max(of_a, of_b))
-    if min(len(a.tps), len(b.tps)) > 1:
+    is_assumed = min(len(a.tps), len(b.tps)) < LEAST_ROUNDS
+    if not is_assumed:
         low, high = _log_interval(np.log(a.tps), np.log(b.tps), seed)
         allowance = SPEED_ALLOWANCE * of_a
         interval = of_a * math.expm1(low) - allowance, of_a * math.expm1(high) + allowance
-    return _row(label, a.test.name, "tok/s", of_a, of_b, interval)
+    row = _row(label, a.test.name, "tok/s", of_a, of_b, interval)
+    return replace(row, is_assumed=is_assumed)
 
 
 def _log_interval(a: Doubles, b: Doubles, seed: int) -> tuple[float, float]:
@@ -168,7 +188,7 @@ def _single_figures(x: LevelResult, y: LevelResult) -> Iterator[Row]:
     for measure, unit, a, b in pairs:
         if a is not None and b is not None and not math.isnan(a + b):
             interval = _about(b - a, UNKNOWN_SPREAD * max(a, b))
-            yield _row(x.label, measure, unit, a, b, interval)
+            yield replace(_row(x.label, measure, unit, a, b, interval), is_assumed=True)
 
 
 def _energies(x: LevelResult, y: LevelResult, name: str) -> tuple[float | None, float | None]:
@@ -186,18 +206,17 @@ def _facts(x: LevelResult, y: LevelResult) -> Iterator[Row]:
             yield _row(x.label, measure, "B", a, b, _about(b - a, 0.0))
 
 
-def _quality_rows(
-    label: str, a: Quality, b: Quality, same_chunks: bool, seed: int
-) -> Iterator[Row]:
-    pairs_up = same_chunks and a.n_chunks == b.n_chunks
-    for measure, unit in _QUALITY:
+def _quality_rows(label: str, a: Quality, b: Quality, alike: _Alike, seed: int) -> Iterator[Row]:
+    pairs_up = alike.chunks and a.n_chunks == b.n_chunks
+    for measure, unit in _QUALITY if alike.reference else _QUALITY[:1]:
         of_a, of_b = getattr(a, measure), getattr(b, measure)
         if math.isnan(of_a.value) or math.isnan(of_b.value):
             continue
         interval = _paired(measure, a, b, seed) if pairs_up else None
         interval = interval or _by_errors(_error(measure, a), _error(measure, b), of_a, of_b)
         if interval is not None:
-            yield _row(label, measure, unit, of_a.value, of_b.value, interval)
+            row = _row(label, measure, unit, of_a.value, of_b.value, interval)
+            yield replace(row, a_se=of_a.se, b_se=of_b.se)
 
 
 def _by_errors(
@@ -218,11 +237,9 @@ def _chunks(measure: str, quality: Quality) -> Doubles:
 def _error(measure: str, quality: Quality) -> float | None:
     """The standard error over chunks where it can be told, else the figure's own."""
     value: Value = getattr(quality, measure)
-    means = _chunks(measure, quality)
-    means = means[~np.isnan(means)]
-    if len(means) < LEAST_CHUNKS:
+    over_chunks = error_of_means(_chunks(measure, quality).tolist())
+    if over_chunks is None:
         return value.se
-    over_chunks = float(means.std(ddof=1)) / math.sqrt(len(means))
     return over_chunks * value.value if measure == "ppl" else over_chunks
 
 

@@ -92,7 +92,12 @@ def choose_reference(entrants: Sequence[Entrant], named: str | None = None) -> E
 def is_derived(header: GGUFHeader) -> bool:
     """Whether the file says that it was made from a file that was quantized already. Files of the
     converter name what they were made of; of others, nobody knows."""
-    return any(_is_quantized_name(name) for key in _MADE_OF for name in _texts(header, key))
+    return any(map(_is_quantized_name, made_of(header)))
+
+
+def made_of(header: GGUFHeader) -> list[str]:
+    """The names of the files that the converter says it was made of, and of theirs."""
+    return [name for key in _MADE_OF for name in _texts(header, key)]
 
 
 def is_quantized(header: GGUFHeader) -> bool:

@@ -11,6 +11,7 @@ import math
 DIGITS = 4  # of a figure without an uncertainty
 MOST_DECIMALS = 7  # a figure that needs more is written with an exponent
 LARGE = 1e9  # the same
+LARGEST_PPL = 1e304  # about where statistics stops: the exponential of more is no float64
 
 
 def figure(value: float, se: float | None = None) -> str:
@@ -23,9 +24,19 @@ def figure(value: float, se: float | None = None) -> str:
     return f"{value:.{decimals}f} ± {se:.{decimals}f}"
 
 
+def perplexity(value: float, se: float | None = None) -> str:
+    """The same of a perplexity, which can be more than a number holds: ``> 1e304``."""
+    return f"> {LARGEST_PPL:.0e}".replace("+", "") if value >= LARGEST_PPL else figure(value, se)
+
+
 def percent(share: float, se: float | None = None) -> str:
     """The same of a fraction, in hundredths, without the sign: ``97.1 ± 0.2``."""
     return figure(100 * share, None if se is None else 100 * se)
+
+
+def alone(value: float, se: float) -> str:
+    """As ``figure``, without the standard error."""
+    return figure(value, se).partition(" ± ")[0]
 
 
 def beside(value: float, half: float) -> str:
@@ -57,6 +68,11 @@ def seconds(value: float) -> str:
 def thousands(count: int) -> str:
     """``4,096``."""
     return f"{count:,}"
+
+
+def counted(count: int, what: str) -> str:
+    """``1 chunk``, ``4,096 chunks``."""
+    return f"{thousands(count)} {what}{'' if count == 1 else 's'}"
 
 
 def _alone(value: float) -> str:

@@ -2,9 +2,10 @@
 
 A key says all that a measurement depends on; each has a folder of its own in Kept's, with files
 ``round-N.json``, ``scores-START-COUNT.bin`` (chunks, any number together) and ``answers.json``.
-Each is written whole and never changed, so neither a kill nor a second process damages one; who
-measures the same at the same time writes the same names. What counts is the row from 0 up to the
-first gap: a damaged file is removed when it is met, and what it held is measured again.
+Each is written whole, so neither a kill nor a second process damages one. The answers are written
+again with each that is added, and a round with each of its tests. Who measures the same at the same
+time writes the same names. What counts is the row from 0 up to the first gap: a damaged file is
+removed when it is met, and what it held is measured again.
 
 A file of scores is a line of JSON, {"lengths": positions of each chunk, "sha256": of the rest}, and
 then, for all its chunks together, nll, reference_nll, kld and dp as little-endian float32, and
@@ -87,9 +88,9 @@ class Kept:
                 _remove(path)
                 return
 
-    def add_round(self, key: str, measured: Round) -> None:
-        """Keep one more."""
-        number = len(self.rounds(key))
+    def add_round(self, key: str, measured: Round, number: int | None = None) -> None:
+        """Keep one more, or the one that has this ``number``, from 0, in place of what it was."""
+        number = len(self.rounds(key)) if number is None else number
         self._write(_round_path(self._use(key), number), json.dumps(plain(measured)).encode())
 
     def scores(self, key: str) -> list[ChunkScores]:
@@ -116,7 +117,7 @@ class Kept:
         self._write(entry / f"scores-{first:06d}-{len(scores):06d}.bin", _packed(scores))
 
     def answers(self, key: str) -> tuple[tuple[int, ...], ...] | None:
-        """The tokens of each answer; None where none are kept."""
+        """The tokens of each answer so far; None where none are kept."""
         path = self._use(key) / _ANSWERS
         content = _content(path)
         if content is None:
@@ -128,7 +129,7 @@ class Kept:
             return None
 
     def put_answers(self, key: str, answers: Sequence[Sequence[int]]) -> None:
-        """Keep the tokens of each answer."""
+        """Keep the tokens of each answer, in place of those before."""
         tokens = tuple(tuple(int(token) for token in answer) for answer in answers)
         self._write(self._use(key) / _ANSWERS, json.dumps(plain(_Answers(tokens))).encode())
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from fwlocal.bench.columns import cells, measures_of, named
-from fwlocal.bench.notes import facts, legend, not_numbers, ties_of
+from fwlocal.bench.columns import cells, is_measured, measures_of, named
+from fwlocal.bench.notes import facts, legend, not_numbers, problems, ties_of
 from fwlocal.bench.result import BenchResult
 from fwlocal.terminal import inert
 
@@ -27,10 +27,10 @@ def markdown(result: BenchResult) -> str:
         label = escaped(named(level, verdict.front))
         label = f"**{label}**" if level.label == verdict.label else label
         found = [escaped(cell) for cell in cells(level, measures, result.differences)]
-        rows.append([label, *(found if not level.problem else [""] * len(measures))])
+        is_blank = level.problem and not is_measured(level)
+        rows.append([label, *([""] * len(measures) if is_blank else found)])
     headings = [measure.heading for measure in measures]
-    problems = (f"{level.label}: {level.problem}" for level in result.levels if level.problem)
-    remarks = (*problems, *ties_of(result), *not_numbers(result))
+    remarks = (*problems(result), *not_numbers(result), *ties_of(result, headings))
     notes = (*legend(result, headings), *facts(result))
     blocks = (
         table(["LEVEL", *headings], rows),
@@ -41,9 +41,10 @@ def markdown(result: BenchResult) -> str:
     return "\n".join(filter(None, blocks))
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """The first column to the left, the others to the right; cells are Markdown already."""
-    ruler = ["---", *("---:" for _ in headings[1:])]
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], n_left: int = 1) -> str:
+    """The first ``n_left`` columns to the left, the others to the right; cells are Markdown
+    already."""
+    ruler = [*("---" for _ in headings[:n_left]), *("---:" for _ in headings[n_left:])]
     lines = ([escaped(heading) for heading in headings], ruler, *rows)
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

@@ -43,8 +43,10 @@ class EnergyUsed:
 
 @dataclass(frozen=True)
 class Round:
-    """One level's part of one round: loaded, every test run once, freed. ``speeds`` in tok/s;
-    ``load_cold_s`` None where the file could not be put out of memory before."""
+    """One level's part of one round: loaded, every test run once, freed; of a round that was
+    stopped, the tests that were done. ``speeds`` in tok/s; ``load_cold_s`` None where the file
+    could not be put out of memory before. ``run_id`` tells the run that ended it, by a name at
+    random, and ``started`` when it began (ISO 8601, UTC); "" where nobody noted it."""
 
     speeds: tuple[tuple[SpeedTest, float], ...]
     load_warm_s: float
@@ -54,6 +56,8 @@ class Round:
     n_layers: int
     devices: tuple[DeviceBytes, ...]
     energy: EnergyUsed | None = None
+    run_id: str = ""
+    started: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ from fwlocal.bench.verdict import Wishes
 from fwlocal.loader import EngineOptions
 from fwlocal.oneshot.batch_lines import Asked
 
+DEFAULT_CHUNKS = 32  # of the text, where nothing else ends the reading
+
 
 @dataclass(frozen=True)
 class Order:
@@ -24,7 +27,7 @@ class Order:
     ``reference`` is the label that the others are held against, None for the best that fits.
     ``text`` None measures no quality, ``prompts`` () asks nothing; without ``settings.tests`` no
     speed is measured, and ``cold`` also times loads of files that are not in memory. ``fresh``
-    measures anew what was measured before.
+    measures anew what was measured before. ``run_id`` is a name at random.
     """
 
     model: str
@@ -40,6 +43,7 @@ class Order:
     wishes: Wishes = field(default_factory=Wishes)
     cold: bool = True
     fresh: bool = False
+    run_id: str = field(default_factory=lambda: secrets.token_hex(8))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""What a plot shows, before anything is drawn: which levels, where, and with which ticks. Pure."""
+"""What a plot shows, before anything is drawn: which levels, where, by which marks, and the
+ticks. Pure."""
 
 from __future__ import annotations
 
@@ -63,6 +64,26 @@ class Panel:
         return ticks if self.zero is None else {self.zero: "0", **ticks}
 
 
+@dataclass(frozen=True)
+class Mark:
+    """How a level is drawn, and what the legend calls it."""
+
+    told: str
+    shape: str
+    fill: str
+
+
+FRONT = Mark("on the Pareto front", "o", "black")
+OTHER = Mark("not on it", "o", "white")
+REFERENCE = Mark("the reference", "s", "white")
+REFERENCE_ON_FRONT = Mark("the reference, on it", "s", "black")
+REFERENCE_OFF_FRONT = Mark("the reference, not on it", "s", "white")
+LEVEL = Mark("a level", "o", "white")  # where there is no front
+
+
+ORDER = (FRONT, OTHER, LEVEL, REFERENCE_ON_FRONT, REFERENCE_OFF_FRONT, REFERENCE)
+
+
 def panels_of(result: BenchResult) -> list[Panel]:
     """Those that there are measures for."""
     levels = [level for level in result.levels if not level.problem]
@@ -74,6 +95,16 @@ def unit_of(levels: Iterable[LevelResult]) -> tuple[float, str]:
     """The unit that sizes are drawn in: its bytes and its name."""
     large = max((level.size_bytes for level in levels), default=0) >= GIB
     return (GIB, "GiB") if large else (MIB, "MiB")
+
+
+def mark_of(level: LevelResult, result: BenchResult) -> Mark:
+    """Filled is who is on the front, a square the reference."""
+    front = result.verdict.front
+    if not front:
+        return REFERENCE if level.is_reference else LEVEL
+    if level.is_reference:
+        return REFERENCE_ON_FRONT if level.label in front else REFERENCE_OFF_FRONT
+    return FRONT if level.label in front else OTHER
 
 
 def _divergence(result: BenchResult, levels: Sequence[LevelResult]) -> Panel | None:

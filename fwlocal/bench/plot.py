@@ -12,12 +12,12 @@ import io
 import itertools
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fwlocal.bench.figures import counted
 from fwlocal.bench.notes import in_words
-from fwlocal.bench.panels import Panel, Point, panels_of, unit_of
+from fwlocal.bench.panels import FRONT, ORDER, Mark, Panel, Point, mark_of, panels_of, unit_of
 from fwlocal.bench.placing import Box, Wanted, along, place
 from fwlocal.bench.result import BenchResult, LevelResult
 from fwlocal.errors import StoreError, UsageError
@@ -46,20 +46,6 @@ STYLE: dict[str, Any] = {
     "svg.hashsalt": "fwlocal",
 }
 FRONT_LINE: dict[str, Any] = {"color": "0.5", "linestyle": (0, (5, 3)), "linewidth": 1.3}
-
-
-@dataclass(frozen=True)
-class Mark:
-    """How a level is drawn, and what the legend calls it."""
-
-    told: str
-    shape: str
-    fill: str
-
-
-FRONT = Mark("on the Pareto front", "o", "black")
-OTHER = Mark("not on it", "o", "white")
-REFERENCE = Mark("the reference", "s", "white")
 
 
 def check_plot(path: Path, find: Callable[[str], object] = importlib.util.find_spec) -> None:
@@ -150,7 +136,7 @@ def _draw_points(axes: Axes, panel: Panel, result: BenchResult) -> list[Mark]:
     """The marks, their errors, and the front; which marks were used."""
     line = _front(panel, result)
     axes.plot([p.size for p in line], [p.value for p in line], zorder=1, **FRONT_LINE)
-    marks = [_mark(point.level, result) for point in panel.points]
+    marks = [mark_of(point.level, result) for point in panel.points]
     for point, mark in zip(panel.points, marks, strict=True):
         if point.down or point.up:
             ends = [[point.down], [point.up]]
@@ -226,12 +212,13 @@ def _draw_around(figure: Figure, result: BenchResult, marks: Sequence[Mark]) -> 
 
     title = _short(result.model, LONGEST_TITLE)
     figure.text(0.012, 0.94, title, fontsize=12, weight="bold", parse_math=False)
-    order = [mark for mark in (FRONT, OTHER, REFERENCE) if mark in marks]
+    order = [mark for mark in ORDER if mark in marks]
+    has_line = len(result.verdict.front) > 1
     handles = [
         Line2D(
             [],
             [],
-            **(FRONT_LINE if mark is FRONT else {"linestyle": "none"}),
+            **(FRONT_LINE if mark is FRONT and has_line else {"linestyle": "none"}),
             marker=mark.shape,
             markeredgecolor="black",
             markerfacecolor=mark.fill,
@@ -258,7 +245,8 @@ def _draw_around(figure: Figure, result: BenchResult, marks: Sequence[Mark]) -> 
 def _foot(result: BenchResult) -> list[str]:
     """The machine, and the versions, the day and the text."""
     n_chunks = max((one.quality.n_chunks for one in result.levels if one.quality), default=0)
-    text = (f"{result.text.name}, {n_chunks} chunks",) if result.text and n_chunks else ()
+    read = counted(n_chunks, "chunk")
+    text = (f"{result.text.name}, {read}",) if result.text and n_chunks else ()
     versions = (f"fwlocal {result.fwlocal}", f"llama.cpp {result.llama_cpp}", result.created[:10])
     lines = (in_words(result.machine), ", ".join((*versions, *text)))
     return [_short(line, LONGEST_FOOT) for line in lines]
@@ -268,12 +256,6 @@ def _front(panel: Panel, result: BenchResult) -> list[Point]:
     """The points on the Pareto front, by size."""
     found = (point for point in panel.points if point.level.label in result.verdict.front)
     return sorted(found, key=lambda point: (point.size, point.value))
-
-
-def _mark(level: LevelResult, result: BenchResult) -> Mark:
-    if level.is_reference:
-        return REFERENCE
-    return FRONT if level.label in result.verdict.front else OTHER
 
 
 def _short(text: str, longest: int) -> str:

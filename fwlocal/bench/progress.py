@@ -7,6 +7,7 @@ that refreshes a screen would take its time from what is being timed.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -19,9 +20,12 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 BAR_WIDTH = 24
-AT_LEAST = 3  # steps before the time that is left is guessed
+AT_LEAST = 3  # steps before the time that is left is guessed,
+AT_LEAST_SHARE, AT_LEAST_S = 0.05, 10.0  # and so much of the work, or of the time
+MEMORY_SHARE = 0.2  # of the work: how far back the pace is looked at
 DRAWING_S, DRAWING_SHARE = 0.25, 0.01  # steps are drawn while that takes no more of the time
-AROUND = 4  # lines that the screen needs besides the levels
+AROUND = 3  # lines that the screen needs besides the table
+SPARE = 4  # columns to the right: a terminal that echoes ^C must not go on in the next line
 
 
 class View(Protocol):
@@ -85,9 +89,9 @@ class BenchView:
         self._total, self._done, self._now = work, 0.0, 0.0
         self._notify, self._clock = notify, clock
         self._console = console
-        self._started = self._entered = clock()
+        self._entered = self._stepped = clock()
+        self._pace = Pace()
         self._drawing_s = 0.0
-        self._n_steps = 0
         self._text = ""
         self._levels: dict[str, LevelResult] = {}
         self._live: Live | None = None
@@ -111,15 +115,15 @@ class BenchView:
 
     def expect(self, work: float) -> None:
         """So much work is left, the current step with it; more, or less, than was thought."""
-        if not self._done + self._now:  # what came before had no weight
-            self._started, self._n_steps = self._clock(), 0
         self._total = self._done + work
 
     def step(self, text: str, weight: float = 1.0) -> None:
         """As View's."""
+        now = self._clock()
+        self._pace.add(self._now, now - self._stepped, MEMORY_SHARE * self._total)
+        self._stepped = now
         self._done += self._now
         self._now, self._text = weight, text
-        self._n_steps += 1
         if self._drawing_s <= DRAWING_S + DRAWING_SHARE * (self._clock() - self._entered):
             self._draw()
 
@@ -140,16 +144,22 @@ class BenchView:
 
     def _screen(self, console: Console) -> RenderableType:
         from rich.console import Group
+        from rich.constrain import Constrain
         from rich.text import Text
 
         from fwlocal.bench.table import level_table
 
-        line = Text(inert(self.line(console.width)), no_wrap=True, overflow="ellipsis")
-        if not self._levels or len(self._labels) + AROUND > console.height:
+        width = max(1, console.width - SPARE)
+        text = Text(inert(self.line(width)), no_wrap=True, overflow="ellipsis")
+        line = Constrain(text, width)
+        if not self._levels:
             return line
         known = [self._levels[label] for label in self._labels if label in self._levels]
         waiting = [label for label in self._labels if label not in self._levels]
-        return Group(level_table(known, pending=waiting), Text(), line)
+        table = Constrain(level_table(known, pending=waiting), width)
+        if len(console.render_lines(table)) + AROUND > console.height:
+            return line
+        return Group(table, Text(), line)
 
     def line(self, width: int) -> str:
         """What runs now, with as much of the bar as ``width`` columns leave room for."""
@@ -162,11 +172,36 @@ class BenchView:
 
     def _left(self) -> str:
         """How long the rest takes, if it goes on like this."""
-        if self._n_steps <= AT_LEAST or self._done <= 0:
+        pace, left = self._pace, max(0.0, self._total - self._done)
+        is_early = self._done < AT_LEAST_SHARE * self._total and pace.passed_s < AT_LEAST_S
+        if pace.n_steps < AT_LEAST or is_early:
             return ""
-        passed_s = self._clock() - self._started
-        left_s = passed_s * max(0.0, self._total - self._done) / self._done
-        return f", {duration(left_s)} left"
+        return f", {duration(left * pace.s_per_work)} left"
+
+
+class Pace:
+    """How long a piece of work takes, by the steps so far: the later ones count more, for loading,
+    speed and quality do not go alike, but none so much that what is told jumps."""
+
+    def __init__(self) -> None:
+        self.n_steps, self.passed_s = 0, 0.0
+        self._work, self._time_s = 0.0, 0.0
+
+    def add(self, work: float, time_s: float, memory: float) -> None:
+        """A step is done; what is ``memory`` of work back counts a third. Steps without weight are
+        no part of what is left, and do not count."""
+        if work <= 0:
+            return
+        kept = math.exp(-work / memory) if memory > 0 else 0.0
+        self._work = kept * self._work + work
+        self._time_s = kept * self._time_s + time_s
+        self.n_steps += 1
+        self.passed_s += time_s
+
+    @property
+    def s_per_work(self) -> float:
+        """Seconds; 0 before the first step is done."""
+        return self._time_s / self._work if self._work else 0.0
 
 
 def duration(seconds: float) -> str:

@@ -61,12 +61,15 @@ class Reading:
         n_chunks = sum(n_left) + (max(n_left, default=0) if n_left else 0)
         return n_chunks * self._order.settings.n_ctx + LOADING * (len(n_left) + bool(n_left))
 
-    def run(self) -> None:
-        """Raises Interrupted, and what the reference fails with; a level that fails has a problem
-        from then on."""
+    def run(self) -> bool:
+        """False where the reference failed. Raises Interrupted; a level that fails, the reference
+        too, has a problem from then on."""
         while unfinished := self._unfinished():
             start = min(len(level.scores) for level in (self._reference, *unfinished))
             self._read_block(unfinished, start)
+            if self._reference.problem:
+                return False
+        return True
 
     def _unfinished(self) -> list[Level]:
         return [level for level in self._state.sound if not self._is_enough(level)]
@@ -81,7 +84,13 @@ class Reading:
         end = len(self._chunks)
         if self._until is not None:
             end = min(end, start + max(FIRST_CHUNKS, start))
-        block = self._reference_block(start, end)
+        try:
+            block = self._reference_block(start, end)
+        except Interrupted:
+            raise
+        except (FwlocalError, MemoryError) as error:
+            self._reference.problem = _said(error)
+            return
         for level in levels:
             if level is not self._reference and len(level.scores) < block.end:
                 self._score(level, block)
@@ -89,6 +98,7 @@ class Reading:
 
     def _reference_block(self, start: int, end: int) -> quality.Block:
         reference, n_ctx = self._reference, self._order.settings.n_ctx
+        reference.check_file()
         doing = f"{reference.label}, the reference"
         self._view.step(f"{doing}: loading", LOADING)
 
@@ -118,6 +128,7 @@ class Reading:
         n_ctx = self._order.settings.n_ctx
         self._view.step(f"{level.label}: loading", LOADING)
         try:
+            level.check_file()
             with (
                 open_level(
                     level.entrant,
@@ -135,9 +146,17 @@ class Reading:
                     self._view.step(doing, n_ctx)
         except Interrupted:
             raise
-        except FwlocalError as error:
-            level.problem = str(error)
+        except (FwlocalError, MemoryError) as error:
+            level.problem = _said(error)
 
     def _take(self, level: Level, scores: Sequence[ChunkScores]) -> None:
+        level.check_file()
         level.scores += scores
         self._kept.add_scores(self._key(level), scores, len(level.scores) - len(scores))
+
+
+def _said(error: Exception) -> str:
+    """numpy's is of no use to people."""
+    if isinstance(error, MemoryError):
+        return "not enough memory to score it; take a smaller --n-ctx, or close what else runs"
+    return str(error)

@@ -1,4 +1,5 @@
-"""One level's part of a round: loaded, warmed up, every speed test once, freed.
+"""One level's part of a round: loaded, warmed up, every speed test once, freed. What was stopped
+goes on at the next test, after another load.
 
 Which level's turn it is and what follows from the figures, it does not know.
 """
@@ -6,6 +7,8 @@ Which level's turn it is and what follows from the figures, it does not know.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
 
 from fwlocal.bench import page_cache
 from fwlocal.bench.context_tests import ContextTests, Spent
@@ -57,18 +60,25 @@ def measure(
     *,
     cold: bool,
     seed: int = 0,
+    before: Round | None = None,
     on_test: Callable[[SpeedTest], None] = lambda test: None,
+    on_tested: Callable[[Round], None] = lambda so_far: None,
     notify: Callable[[str], None] = silent,
     interrupt: Interrupt | None = None,
 ) -> Round:
     """Load the level, run each of ``tests`` once, free it. ``cold`` loads it once more, before,
-    from the disk alone; ``on_test`` is told each test as it begins.
+    from the disk alone; ``on_test`` is told each test as it begins, and ``on_tested`` gets what
+    the round is after it. ``before`` is the same round as it was stopped: only what it lacks is
+    run, in a context of the same size.
 
     The shallow ones are run first, since the deep ones go on from what they left; results are in
     the order of ``tests``. Raises the errors of ``open_level``; Interrupted.
     """
     interrupt = interrupt or Interrupt()
     n_ctx = needed_n_ctx(tests)
+    done = {test for test, _ in before.speeds} if before else set()
+    left = [test for test in tests if test not in done]
+    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
 
     def opened_again() -> Opened:
         return open_level(entrant, options, n_ctx, notify=notify, interrupt=interrupt)
@@ -80,18 +90,62 @@ def measure(
             load_cold_s = opened.load_s
     page_cache.bring_in(files, interrupt)
     with PeakRss() as peak, opened_again() as opened:
-        plan = opened.settled.plan
         meter = Meter(counters(_gpus_used(opened.settled)))
-        found = _run_all(opened, tests, seed, meter, on_test, interrupt)
-    return Round(
-        speeds=tuple((test, _timed(test) / found[test].seconds) for test in tests),
-        load_warm_s=opened.load_s,
-        load_cold_s=load_cold_s,
-        peak_rss_bytes=peak.bytes,
-        n_gpu_layers=plan.n_gpu_layers,
-        n_layers=plan.n_layers,
-        devices=opened.devices,
-        energy=energy_of(found, meter.source),
+        empty = replace(_empty(opened), load_cold_s=load_cold_s, started=started)
+
+        def whole(found: Mapping[SpeedTest, Spent]) -> Round:
+            energy = energy_of(found, meter.source)
+            now = replace(empty, speeds=_speeds(found), energy=energy, peak_rss_bytes=peak.bytes)
+            return joined(before, now, tests)
+
+        def tested(found: Mapping[SpeedTest, Spent]) -> None:
+            on_tested(whole(found))
+
+        found = _run_all(opened, left, seed, meter, on_test, tested, interrupt)
+    return whole(found)
+
+
+def _empty(opened: Opened) -> Round:
+    """A round of which nothing is measured but the load."""
+    plan = opened.settled.plan
+    return Round((), opened.load_s, None, None, plan.n_gpu_layers, plan.n_layers, opened.devices)
+
+
+def _speeds(found: Mapping[SpeedTest, Spent]) -> tuple[tuple[SpeedTest, float], ...]:
+    return tuple((test, _timed(test) / spent.seconds) for test, spent in found.items())
+
+
+def joined(before: Round | None, found: Round, tests: Sequence[SpeedTest]) -> Round:
+    """A round that was stopped, ``before``, if it was, and what was measured now, in the order of
+    ``tests``: its time and loads are those of the first, and energy must have been counted in all
+    of it."""
+    tps = {**(dict(before.speeds) if before else {}), **dict(found.speeds)}
+    speeds = tuple((test, tps[test]) for test in tests if test in tps)
+    if before is None:
+        return replace(found, speeds=speeds)
+    peaks = [one.peak_rss_bytes for one in (before, found) if one.peak_rss_bytes]
+    energies = (before.energy, found.energy)
+    return replace(
+        found,
+        speeds=speeds,
+        load_warm_s=before.load_warm_s,
+        load_cold_s=before.load_cold_s or found.load_cold_s,
+        peak_rss_bytes=max(peaks, default=None),
+        energy=_summed([one for one in energies if one is not None], len(energies)),
+        started=before.started or found.started,
+    )
+
+
+def _summed(used: Sequence[EnergyUsed], n_wanted: int) -> EnergyUsed | None:
+    """Of all parts together; None unless all counted, by the same counters."""
+    if len(used) < n_wanted or len({one.source for one in used}) != 1:
+        return None
+    return EnergyUsed(
+        used[0].source,
+        sum(one.prefill_j for one in used),
+        sum(one.n_prefilled for one in used),
+        sum(one.decode_j for one in used),
+        sum(one.n_decoded for one in used),
     )
 
 
@@ -101,15 +155,17 @@ def _run_all(
     seed: int,
     meter: Meter,
     on_test: Callable[[SpeedTest], None],
+    on_tested: Callable[[Mapping[SpeedTest, Spent]], None],
     interrupt: Interrupt,
 ) -> dict[SpeedTest, Spent]:
     """Warm up, and run every test."""
-    found = {}
+    found: dict[SpeedTest, Spent] = {}
     runner = ContextTests(opened.model, opened.context(), seed, interrupt, meter)
     runner.warm_up(tests)
     for test in sorted(tests, key=lambda test: test.n_depth):
         on_test(test)
         found[test] = runner.run(test)
+        on_tested(found)
     return found
 
 

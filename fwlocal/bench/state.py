@@ -6,16 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fwlocal.bench.measured import ChunkScores, Entrant, Round
-from fwlocal.bench.result import Machine, TextFacts
+from fwlocal.bench.result import Machine, SpeedTest, TextFacts
+from fwlocal.bench.unchanged import Stamps, check_unchanged
 
 
 @dataclass
 class Level:
-    """One entrant: the SHA-256 of its file, how many copies of it come before, the layers that its
-    plan puts on GPUs, what was measured of it, and, in ``problem``, why nothing more will be."""
+    """One entrant: the SHA-256 of its file, as which ``stamps`` it was hashed, how many copies of
+    it come before, the layers that its plan puts on GPUs, the speed tests that it can be put to,
+    what was measured of it, and, in ``problem``, why nothing more will be. The last of ``rounds``
+    may lack tests."""
 
     entrant: Entrant
     sha256: str = ""
+    stamps: Stamps = ()
+    tests: tuple[SpeedTest, ...] = ()
     n_copies_before: int = 0
     n_gpu_layers: int = 0
     problem: str = ""
@@ -27,6 +32,15 @@ class Level:
     def label(self) -> str:
         """Its name in the table."""
         return self.entrant.label
+
+    @property
+    def whole_rounds(self) -> list[Round]:
+        """Those with every test."""
+        return [one for one in self.rounds if len(one.speeds) >= len(self.tests)]
+
+    def check_file(self) -> None:
+        """Raise BadModelFile where its file is no longer what was hashed."""
+        check_unchanged(self.entrant.file.path, self.stamps)
 
 
 @dataclass

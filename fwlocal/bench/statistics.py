@@ -5,6 +5,9 @@ formulas (``kl_divergence()`` in tools/perplexity/perplexity.cpp), which take po
 independent, so that the figures compare with what is published; only percentiles, for which it
 gives none, are bootstrapped over chunks. Whether two levels differ, and whether ``--until`` is
 reached, is decided over chunks, whose positions hang together.
+
+Beside the reference nothing is left to chance: its divergence is 0 and its agreement whole by
+definition, so that what is farther off than arithmetic explains is no tie, be it over one chunk.
 """
 
 from __future__ import annotations
@@ -23,12 +26,13 @@ from fwlocal.bench.measured import ChunkScores
 from fwlocal.bench.result import Difference, Quality, Speed, SpeedTest, Value
 
 LEAST_POSITIONS = 11  # llama-perplexity gives no uncertainty below that
-LEAST_CHUNKS = 4  # for a standard error over chunks
+LEAST_CHUNKS = 4  # for a standard error over chunks, and to tell two levels apart
+LEAST_ROUNDS = 2  # to tell two speeds apart
 N_RESAMPLES = 1000  # a standard error to 2 %; a tenth of a second for 50,000 positions
 # What arithmetic in float32 leaves between two runs of one file: no data could tell more.
 ALLOWANCE = {"kld_mean": 1e-6, "ppl": 1e-6, "top1": 0.0}
 SPEED_ALLOWANCE = 0.01  # of the speed: what the order in a round and the place in memory do
-UNKNOWN_SPREAD = 0.2  # a single round says nothing of its noise: this much is taken for it
+UNKNOWN_SPREAD = 0.2  # of what was measured once: its noise is not known, this much is taken for it
 
 _QUANTILES = (0.5, 0.95, 0.99, 0.999)
 _MOST_LOG = 700.0  # the exponential of more is no float64
@@ -148,20 +152,34 @@ def _percentiles(of: _Positions, n_resamples: int, seed: int) -> list[Value]:
 def kld_error(scores: Sequence[ChunkScores]) -> float | None:
     """The standard error of the mean KLD over chunks (from the chunks' means); None below 4 chunks
     with numbers in them."""
-    kept = [usable(chunk) for chunk in scores]
-    means = [mean for mean in _means(scores, kept, "kld") if not math.isnan(mean)]
-    if len(means) < LEAST_CHUNKS:
+    return error_of_means(_kld_means(scores))
+
+
+def error_of_means(means: Sequence[float]) -> float | None:
+    """The standard error over chunks of what these are the chunks' means of, NaN left aside; None
+    below 4."""
+    known = [mean for mean in means if not math.isnan(mean)]
+    if len(known) < LEAST_CHUNKS:
         return None
-    return float(np.std(means, ddof=1)) / math.sqrt(len(means))
+    return float(np.std(known, ddof=1)) / math.sqrt(len(known))
 
 
 def se_reached(scores: Sequence[ChunkScores], until: float) -> bool:
     """Whether ``--until`` lets this level stop: ``kld_error`` is at most ``until``. A level of 4
     chunks or more without any numbers has nothing to wait for."""
-    error = kld_error(scores)
+    return is_reached(_kld_means(scores), until)
+
+
+def is_reached(kld_by_chunk: Sequence[float], until: float) -> bool:
+    """``se_reached`` of a level whose chunks have these means of the KLD."""
+    error = error_of_means(kld_by_chunk)
     if error is None:
-        return len(scores) >= LEAST_CHUNKS and not any(usable(chunk).any() for chunk in scores)
+        return len(kld_by_chunk) >= LEAST_CHUNKS and all(map(math.isnan, kld_by_chunk))
     return error <= until
+
+
+def _kld_means(scores: Sequence[ChunkScores]) -> list[float]:
+    return list(_means(scores, [usable(chunk) for chunk in scores], "kld"))
 
 
 def differences(
@@ -174,10 +192,13 @@ def differences(
     """How each level differs from the next of ``labels`` that has the measure too.
 
     "kld_mean" in nats, "ppl" as the logarithm of the ratio, "top1" as a share: over the positions
-    that both read, by resampling the chunks that both have, 2 at least, the same for both. Each
-    speed test by its name, as a share of ``a``'s speed: the median of the rounds' ratios, for round
-    i of both ran side by side. The intervals hold ``ALLOWANCE`` on either side; with a single round
-    it is ``UNKNOWN_SPREAD`` to either side.
+    that both read, by resampling the chunks that both have, 4 at least, the same for both; "ppl" of
+    levels that read the same chunks only. Each speed test by its name, as a share of ``a``'s speed:
+    the median of the rounds' ratios, 2 at least, for round i of both ran side by side. The
+    intervals hold ``ALLOWANCE`` on either side.
+
+    Where one of the two is at no distance from the reference, as that itself is, "kld_mean" and
+    "top1" are told of fewer chunks too, and tie only where ``ALLOWANCE`` explains the divergence.
     """
     read = [label for label in labels if scores.get(label)]
     found: list[Difference] = []
@@ -187,7 +208,8 @@ def differences(
     for test in tests:
         rounds = {label: _rounds(speeds.get(label, ()), test) for label in labels}
         for a, b in pairwise([label for label in labels if rounds[label]]):
-            found.append(_in_speed(a, b, test, rounds[a], rounds[b], seed, n_resamples))
+            if min(len(rounds[a]), len(rounds[b])) >= LEAST_ROUNDS:
+                found.append(_in_speed(a, b, test, rounds[a], rounds[b], seed, n_resamples))
     return tuple(found)
 
 
@@ -201,13 +223,30 @@ def _in_quality(
 ) -> Iterator[Difference]:
     sums, counts = _paired(of_a, of_b)
     n = len(counts)
-    if n < 2:
+    is_beside_reference = _has_no_distance(of_a) or _has_no_distance(of_b)
+    if not n or (n < LEAST_CHUNKS and not is_beside_reference):
         return
-    replicates = bootstrap.ratios(sums, counts, n_resamples, seed)
-    for column, (measure, allowance) in enumerate(ALLOWANCE.items()):
-        value = float(sums[:, column].sum() / counts.sum())
-        low, high = bootstrap.interval(value, replicates[:, column], n)
-        yield Difference(a, b, measure, value, low - allowance, high + allowance)
+    values = (sums.sum(axis=0) / counts.sum()).tolist()
+    is_apart = is_beside_reference and abs(values[0]) > ALLOWANCE["kld_mean"]
+    intervals = [(value, value) for value in values]
+    if n >= LEAST_CHUNKS:
+        replicates = bootstrap.ratios(sums, counts, n_resamples, seed).T
+        intervals = [bootstrap.interval(*one, n) for one in zip(values, replicates, strict=True)]
+    for (measure, allowance), value, (low, high) in zip(
+        ALLOWANCE.items(), values, intervals, strict=True
+    ):
+        if measure == "ppl" and (n < LEAST_CHUNKS or len(of_a) != len(of_b)):
+            continue
+        low, high = low - allowance, high + allowance
+        if is_apart and measure != "ppl":
+            least = allowance or 1 / float(counts.sum())  # a position
+            low, high = bootstrap.without_zero(value, low, high, least)
+        yield Difference(a, b, measure, value, low, high)
+
+
+def _has_no_distance(scores: Sequence[ChunkScores]) -> bool:
+    """As of the reference, and of a copy of it."""
+    return not any(chunk.kld[usable(chunk)].any() for chunk in scores)
 
 
 def _paired(of_a: Sequence[ChunkScores], of_b: Sequence[ChunkScores]) -> tuple[Doubles, Doubles]:
@@ -244,12 +283,10 @@ def _in_speed(
     seed: int,
     n_resamples: int,
 ) -> Difference:
-    n = min(len(of_a), len(of_b))
+    n = min(len(of_a), len(of_b))  # LEAST_ROUNDS or more
     logs = np.log(np.array(of_b[:n]) / np.array(of_a[:n]))
     middle = float(np.median(logs))
     value = math.expm1(middle)
-    if n < 2:
-        return Difference(a, b, test.name, value, value - UNKNOWN_SPREAD, value + UNKNOWN_SPREAD)
     replicates = bootstrap.medians(logs, n_resamples, [seed])
     low, high = bootstrap.interval(middle, replicates, n)
     return Difference(

@@ -23,13 +23,16 @@ from fwlocal.bench.result import (
 )
 from fwlocal.bench.state import Level, State
 from fwlocal.bench.statistics import differences, quality_of
-from fwlocal.bench.verdict import decide, decode_speed
+from fwlocal.bench.verdict import Wishes, decide, decode_speed
 from fwlocal.inspection import bits_per_weight
 
 
-def summary(order: Order, state: State, command: Callable[[LevelResult], str]) -> BenchResult:
+def summary(
+    order: Order, state: State, command: Callable[[LevelResult], str], *, is_whole: bool = True
+) -> BenchResult:
     """All levels as far as they are known, what tells them apart, and the verdict, by ``command``
-    with what runs a level."""
+    with what runs a level. Unless the run ``is_whole`` no level is recommended: another may prove
+    the better."""
     measured = tuple(level_result(level, state) for level in state.levels)
     unreadable = tuple(
         LevelResult(label, file="", size_bytes=0, bits_per_weight=0.0, problem=problem)
@@ -53,14 +56,14 @@ def summary(order: Order, state: State, command: Callable[[LevelResult], str]) -
         levels=(*measured, *unreadable),
         differences=found,
         text=state.text,
-        verdict=decide(measured, found, order.wishes, command),
+        verdict=decide(measured, found, order.wishes if is_whole else Wishes(), command),
     )
 
 
 def level_result(level: Level, state: State) -> LevelResult:
     """One level, as far as it is known."""
     header, rounds, reference = level.entrant.header, level.rounds, state.reference
-    last = rounds[-1] if rounds else None
+    last = max(rounds, key=lambda one: len(one.speeds), default=None)
     result = LevelResult(
         label=level.label,
         file=str(level.entrant.file.path),
@@ -87,7 +90,8 @@ def _bandwidth_share(level: Level, result: LevelResult, machine: Machine) -> flo
     decode = decode_speed(result)
     if decode is None:
         return None
-    return bandwidth_share(level.entrant.header, level.rounds[-1], decode, machine)
+    whole = level.whole_rounds  # which tell how large their context was
+    return bandwidth_share(level.entrant.header, whole[-1], decode, machine) if whole else None
 
 
 def _median(values: Iterable[float | None]) -> float | None:

@@ -1,7 +1,8 @@
 """A result in the terminal: a row for each level, the verdict, and what the figures rest on.
 
-A level with a problem has its text in place of figures, across the columns. Which columns there
-are is ``fwlocal.bench.columns``' part, how they fit a width ``fwlocal.tables``'.
+A level with a problem has its text in place of figures, across the columns; where it has figures,
+for it failed later, the text stands below. Which columns there are is ``fwlocal.bench.columns``'
+part, how they fit a width ``fwlocal.tables``'.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from fwlocal.bench.columns import cells, measures_of, named
+from fwlocal.bench.columns import cells, is_measured, measures_of, named, problem_of
+from fwlocal.bench.figures import counted
 from fwlocal.bench.notes import facts, legend, not_numbers, ties_of
 from fwlocal.bench.result import BenchResult, Difference, LevelResult, Verdict
 from fwlocal.tables import GAP, MIN_FOLDED, Column, Table
@@ -110,7 +112,7 @@ def level_table(
     return LevelTable(
         columns,
         rows,
-        {index: level.problem for index, level in enumerate(levels) if level.problem},
+        {index: level.problem for index, level in enumerate(levels) if _is_blank(level)},
         labels.index(verdict.label) if verdict.label in labels else None,
     )
 
@@ -121,15 +123,16 @@ def show(result: BenchResult, console: Console) -> None:
     table = level_table(result.levels, result.differences, verdict)
     table.show(console)
     shown = table.shown(console)
-    remarks = [*ties_of(result), *not_numbers(result)]
-    if n_hidden := len(table.columns) - len(shown):
-        remarks.append(HIDDEN.format(f"{n_hidden} column{'s' if n_hidden > 1 else ''}"))
-    if remarks:
-        say(console, "", *remarks)
     if verdict.reason:
         say(console, "", verdict.reason, style="bold")
     if verdict.command:
         say(console, *([] if verdict.reason else [""]), f"  {verdict.command}")
+    failed = [problem_of(level) for level in result.levels if is_measured(level)]
+    remarks = [*filter(None, failed), *not_numbers(result), *ties_of(result, shown)]
+    if n_hidden := len(table.columns) - len(shown):
+        remarks.append(HIDDEN.format(counted(n_hidden, "column")))
+    if remarks:
+        say(console, "", *remarks)
     say(console, "", *legend(result, shown), *facts(result), style="dim")
 
 
@@ -143,7 +146,11 @@ def say(console: Console, *lines: str, style: str = "") -> None:
 
 def _cells(level: LevelResult, found: list[str]) -> list[str]:
     """None where its problem stands in their place."""
-    return ["" for _ in found] if level.problem else found
+    return ["" for _ in found] if _is_blank(level) else found
+
+
+def _is_blank(level: LevelResult) -> bool:
+    return bool(level.problem) and not is_measured(level)
 
 
 def _one_line(text: str) -> str:

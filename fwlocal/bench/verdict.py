@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fwlocal.bench.result import Difference, LevelResult, Speed, Verdict
+from fwlocal.offload.context import rounded_n_ctx
+from fwlocal.sizes import GIB, MIB
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,13 @@ def decode_tps(level: LevelResult) -> float | None:
 def memory_bytes(level: LevelResult) -> int:
     """What the level takes of all devices; of one that was not loaded, its file's size."""
     return sum(device.total for device in level.devices) or level.size_bytes
+
+
+def memory_n_ctx(level: LevelResult) -> int:
+    """The tokens that the KV cache in ``memory_bytes`` has room for: what the speed tests needed;
+    0 where none was run."""
+    needed = (test.n_prompt + test.n_gen + test.n_depth for test in (s.test for s in level.speeds))
+    return rounded_n_ctx(max(needed, default=0))
 
 
 def mean_kld(level: LevelResult) -> float | None:
@@ -132,7 +141,7 @@ class _Wish:
     do: str
     nearest: str
     missing: str
-    figure: Callable[[float], str]
+    figure: Callable[[LevelResult], str]
 
     def is_met_by(self, level: LevelResult) -> bool:
         """Whether the level's value is known and within the limit."""
@@ -146,27 +155,38 @@ def _asked(wishes: Wishes, scale: _Scale) -> Iterator[_Wish]:
         limit = f"at most {_size(wishes.memory_bytes)}"
         yield _Wish(
             wishes.memory_bytes, memory_bytes, operator.le, min,
-            f"takes {limit}", f"take {limit}", "the smallest", "", _size,
+            f"takes {limit}", f"take {limit}", "the smallest", "", _memory,
         )  # fmt: skip
     if wishes.max_kld is not None:
         limit = f"a mean KLD of at most {wishes.max_kld:.4g}"
         yield _Wish(
             wishes.max_kld, scale.kld, operator.le, min,
             f"has {limit}", f"have {limit}", "the nearest to the reference",
-            "its quality was not measured", _kld,
+            "its quality was not measured", lambda level: _kld(scale.kld(level) or 0.0),
         )  # fmt: skip
     if wishes.min_tps is not None:
         limit = _tps(wishes.min_tps)
         yield _Wish(
             wishes.min_tps, decode_tps, operator.ge, max,
             f"reaches {limit}", f"reach {limit}", "the fastest",
-            "its decode speed was not measured", _tps,
+            "its decode speed was not measured", lambda level: _tps(decode_tps(level) or 0.0),
         )  # fmt: skip
 
 
 def _size(size_bytes: float) -> str:
-    unit, scale = ("GB", 1e9) if size_bytes >= 1e9 else ("MB", 1e6)
+    """In the table's units, with a digit more."""
+    unit, scale = ("GiB", GIB) if size_bytes >= GIB else ("MiB", MIB)
     return f"{size_bytes / scale:.4g} {unit}"
+
+
+def _memory(level: LevelResult) -> str:
+    """What is held against the limit, and what it counts."""
+    size = _size(memory_bytes(level))
+    if not level.devices:
+        return f"a file of {size}"
+    n_ctx = memory_n_ctx(level)
+    cache = f"a KV cache of {n_ctx:,} tokens" if n_ctx else "the KV cache"
+    return f"{size} of memory (weights, {cache} and buffers)"
 
 
 def _kld(nats: float) -> str:
@@ -218,8 +238,7 @@ def _missed(wish: _Wish, left: Sequence[LevelResult], met: Sequence[_Wish]) -> s
     if not known:
         return f"{nobody} is known to {wish.do}: {wish.missing}"
     best = wish.best(known, key=wish.value)
-    figure = wish.figure(wish.value(best) or 0.0)
-    return f"{nobody} {wish.does}; {wish.nearest} is {best.label} with {figure}"
+    return f"{nobody} {wish.does}; {wish.nearest} is {best.label} with {wish.figure(best)}"
 
 
 def _fastest(left: Sequence[LevelResult], scale: _Scale) -> tuple[LevelResult, str]:
@@ -263,6 +282,6 @@ def _figures(level: LevelResult, scale: _Scale) -> str:
     known = (
         None if kld is None else _kld(kld),
         None if tps is None else _tps(tps),
-        _size(memory_bytes(level)),
+        _memory(level),
     )
     return ", ".join(text for text in known if text)

@@ -20,6 +20,7 @@ from fwlocal.cli.bench import bench
 from fwlocal.cli.cache import cache
 from fwlocal.cli.chat import chat
 from fwlocal.cli.conversion import convert
+from fwlocal.cli.imatrix import imatrix
 from fwlocal.cli.library import import_model, list_models, rm, show, verify, where
 from fwlocal.cli.output import NotifyHandler, notify, print_json
 from fwlocal.cli.plan import plan
@@ -40,6 +41,7 @@ VERBS = (
     bench,
     pull,
     convert,
+    imatrix,
     list_models,
     show,
     where,
@@ -78,6 +80,7 @@ def cli(context: click.Context) -> None:
       git diff | fwlocal run "Write a commit message"
       fwlocal convert ./StableBeluga-7B --quant Q4_K_M,Q8_0
       fwlocal plan freewilly2                    what of it this machine can hold
+      fwlocal bench -m freewilly2                which level to run, measured
       fwlocal models                             what there is
     """
     if context.invoked_subcommand is None:

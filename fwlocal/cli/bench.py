@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fwlocal import options
+from fwlocal.cli.bench_options import Grouped, bench_options, check_together, named
 from fwlocal.cli.output import notify
-from fwlocal.completion import level_name
 from fwlocal.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,106 +20,14 @@ if TYPE_CHECKING:
     from fwlocal.loader import EngineOptions
 
 FOLDER = ".bench"  # in the models folder
-LEAST_N_CTX = 32
 _FORMS = ("--json -", "--csv", "--md")
 
 
-def _depths(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
-    texts = [text for text in re.split(r"[,\s]+", value) if text]
-    if not texts or not all(re.fullmatch(r"[0-9]{1,9}", text) for text in texts):
-        raise UsageError(f"--depths {value!r}: must be numbers of tokens, as in 0,2048,4096")
-    return tuple(sorted(set(map(int, texts))))
-
-
-def _memory(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    from fwlocal.sizes import parse_size
-
-    return None if value is None else parse_size(value, "--memory")
-
-
-_what = options.stack(
-    options.model_option,
-    click.option(
-        "--levels",
-        multiple=True,
-        metavar="LEVEL,...",
-        shell_complete=level_name,
-        help="Which; missing ones are pulled or converted. [default: those on this disk, and if "
-        "that is one, a choice]",
-    ),
-    click.option("--reference", metavar="LEVEL", help="What is held against. [default: the best]"),
-    click.option(
-        "--imatrix",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="Show each level also as made by this importance matrix.",
-    ),
-    click.option("--accept-licence", is_flag=True, help="Accept the licence without being asked."),
-)
-
-_how = options.stack(
-    click.option("--no-speed", is_flag=True, help="Measure no speed."),
-    click.option("-p", "--pp", type=click.IntRange(min=0), default=512, metavar="N",
-                 help="Tokens of prefill (pp); 0 is none. [default: 512]"),
-    click.option("-n", "--tg", type=click.IntRange(min=0), default=128, metavar="N",
-                 help="Tokens decoded (tg); 0 is none. [default: 128]"),
-    click.option("-d", "--depths", default="0,2048,4096", metavar="N,...", callback=_depths,
-                 help="Tokens in the KV cache before. [default: 0,2048,4096]"),
-    click.option("-r", "--repetitions", type=click.IntRange(1, 1000), default=3, metavar="N",
-                 help="Rounds; in each every level has its turn. [default: 3]"),
-    click.option("--no-cold", is_flag=True, help="Do not time loads from the disk."),
-    click.option("--no-quality", is_flag=True, help="Measure no distance from the reference."),
-    click.option("--text", type=click.Path(path_type=Path), metavar="FILE",
-                 help="What is read for it. [default: the first chapters of Moby-Dick]"),
-    click.option("--n-ctx", type=click.IntRange(min=LEAST_N_CTX), default=512, metavar="N",
-                 help="Tokens of a chunk of the text. [default: 512]"),
-    click.option("--chunks", type=click.IntRange(min=0), default=32, metavar="N",
-                 help="Read no more; 0 is all of it. [default: 32]"),
-    click.option("--until", type=click.FloatRange(min=0, min_open=True), metavar="SE",
-                 help="Read until the standard error of the mean KLD is that small."),
-    click.option("--prompts", type=click.Path(path_type=Path), metavar="FILE.jsonl",
-                 help="Also compare greedy answers; lines as for `run --batch`."),
-    click.option("--max-tokens", type=click.IntRange(min=1), default=128, metavar="N",
-                 help="Longest of those answers. [default: 128]"),
-    click.option("--fresh", is_flag=True, help="Measure again what was measured before."),
-)  # fmt: skip
-
-_wishes = options.stack(
-    click.option("--max-kld", type=click.FloatRange(min=0), metavar="NATS",
-                 help="Name the fastest level whose mean KLD is no larger."),
-    click.option("--min-tps", type=click.FloatRange(min=0), metavar="TPS",
-                 help="... that decodes at least so fast."),
-    click.option("--memory", metavar="SIZE", callback=_memory, help="... that takes no more."),
-)  # fmt: skip
-
-_out = options.stack(
-    click.option("--json", "json_out", metavar="OUT", help="Write the result; - is stdout."),
-    click.option("--csv", is_flag=True, help="Print CSV instead of a table."),
-    click.option("--md", is_flag=True, help="Print Markdown instead of a table."),
-    click.option("--plot", type=click.Path(path_type=Path), metavar="OUT.png|svg",
-                 help="Draw KLD and speed over size (needs fwlocal[plot])."),
-    click.option("--compare", nargs=2, type=click.Path(path_type=Path), metavar="A.json B.json",
-                 help="Two results of --json side by side; measures nothing."),
-)  # fmt: skip
-
-_engine = options.stack(
-    click.option("--threads", type=click.IntRange(min=1), metavar="N",
-                 help="[default: the fast physical cores]"),
-    options.gpu_options,
-    click.option("--flash-attn", type=click.Choice(options.FLASH_ATTENTION), default="auto"),
-    click.option("--mmap/--no-mmap", default=True, help="Map the files, or read them in."),
-    click.option("--verbose", is_flag=True, help="Show llama.cpp's log on stderr."),
-)  # fmt: skip
-
-
-@click.command()
+@click.command(cls=Grouped)
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILES]...")
-@_what
-@_how
-@_wishes
-@_out
-@_engine
-def bench(files: tuple[Path, ...], **given: Any) -> None:
+@bench_options
+@click.pass_context
+def bench(context: click.Context, /, **given: Any) -> None:
     """Measure levels of a model, or FILES: size, memory, speed, and distance from the best one.
 
     Speed is by llama-bench's definitions, quality by llama-perplexity's, with the KV cache in f16
@@ -133,14 +40,14 @@ def bench(files: tuple[Path, ...], **given: Any) -> None:
       fwlocal bench *.gguf --md --plot levels.svg         files of one model
       fwlocal bench --compare before.json after.json
     """
+    check_together(context)
     compared, out = given.pop("compare"), _take_output(given)
     if compared is not None:
-        if files or given["levels"]:
-            raise UsageError("--compare measures nothing; leave the files and levels out")
         a, b = compared
         _compare(a, b, out)
         return
-    given["files"] = files
+    if given["until"] is not None and "chunks" not in named(context):
+        given["chunks"] = 0
     _measure(given, out)
 
 
@@ -155,7 +62,17 @@ def _take_output(given: dict[str, Any]) -> dict[str, Any]:
         from fwlocal.bench.plot import check_plot
 
         check_plot(out["plot"])
+    if out["json_out"] not in (None, "-"):
+        _check_place(Path(out["json_out"]))
     return out
+
+
+def _check_place(path: Path) -> None:
+    """Raise UsageError where ``--json`` could not write."""
+    if path.is_dir():
+        raise UsageError(f"--json {path}: is a folder; name a file in it")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"--json {path}: there is no folder {path.absolute().parent}; make it")
 
 
 def _measure(given: dict[str, Any], out: dict[str, Any]) -> None:
@@ -164,7 +81,7 @@ def _measure(given: dict[str, Any], out: dict[str, Any]) -> None:
     from fwlocal.bench.progress import BenchView
     from fwlocal.bench.run import Run
     from fwlocal.cli.asked import report_abort
-    from fwlocal.errors import Interrupted
+    from fwlocal.errors import FwlocalError, Interrupted
     from fwlocal.interrupts import Interrupt, catching
     from fwlocal.store import default_root
 
@@ -175,18 +92,33 @@ def _measure(given: dict[str, Any], out: dict[str, Any]) -> None:
     labels = [entrant.label for entrant in order.entrants]
     with catching(interrupt), BenchView(labels, 0, notify) as view:
         run = Run(order, Kept(default_root() / FOLDER), view, interrupt)
+        stopped: FwlocalError | None = None
         try:
             run.measure()
-            stopped = None
-        except Interrupted as error:
+        except FwlocalError as error:
             stopped = error
-    if stopped is None or any(level.rounds or level.scores for level in run.state.levels):
-        _deliver(run.result(), out)
+    known = any(level.rounds or level.scores or level.answers for level in run.state.levels)
+    if stopped is None or known:
+        result = run.result()
+        _deliver(result, out)
+    if stopped is None:
+        _check_wishes(order, result)
+    if stopped is not None and not (known and isinstance(stopped, Interrupted)):
+        raise stopped
     if stopped is not None:
         raise Interrupted(
             "stopped; what was measured is kept, and the same command goes on from there",
             exit_code=stopped.exit_code,
         )
+
+
+def _check_wishes(order: Order, result: BenchResult) -> None:
+    """Raise FwlocalError where there are wishes that no level fulfils."""
+    from fwlocal.bench.verdict import Wishes
+    from fwlocal.errors import FwlocalError
+
+    if order.wishes != Wishes() and not result.verdict.label:
+        raise FwlocalError(result.verdict.reason)
 
 
 def _order(given: dict[str, Any]) -> Order:
@@ -196,10 +128,6 @@ def _order(given: dict[str, Any]) -> Order:
     from fwlocal.bench.text import read_text
     from fwlocal.bench.verdict import Wishes
 
-    if given["no_speed"] and given["no_quality"] and not given["prompts"]:
-        raise UsageError("--no-speed and --no-quality leave nothing to measure; leave one out")
-    if given["no_quality"] and (given["text"] or given["until"] or given["max_kld"] is not None):
-        raise UsageError("--text, --until and --max-kld are about quality; leave --no-quality out")
     text = None if given["no_quality"] else read_text(given["text"])
     prompts = read_prompts(given["prompts"]) if given["prompts"] else ()
     n_ctx = given.pop("n_ctx")  # of a chunk; the engine's is what the tests need

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 from fwlocal.cli import bench_making as making
 from fwlocal.cli.bench_providing import Means, Wish, provide
-from fwlocal.cli.bench_subject import Subject, levels_here, subject_of
+from fwlocal.cli.bench_subject import Subject, levels_here, readable, subject_of
+from fwlocal.cli.output import notify
 from fwlocal.errors import BadModelFile, UsageError
 from fwlocal.levels import LADDER, level_in
+from fwlocal.store.unfinished import MATRIX_FOLDER
 
 if TYPE_CHECKING:
     from fwlocal.bench.entrants import Entry
@@ -111,10 +113,26 @@ def _of_model(asked: Asked, library: Library) -> _Named:
         wishes.append(_wish(reference, subject))
         reference = wishes[-1].label
     wishes = _with_matrix(dict.fromkeys(wishes), asked, subject, library)
+    if len(wishes) == 1 and asked.reference is None:
+        _hint_at_better(wishes[0], subject)
     means = Means(library, asked.imatrix, asked.n_threads, asked.accepted)
     name, entries = provide(subject, wishes, means, is_unasked=is_unasked)
     others = [locate(path, library.registry, library.store) for path in extra]
     return _Named(name, [*entries, *map(Entry, others)], reference)
+
+
+def _hint_at_better(wish: Wish, subject: Subject) -> None:
+    """A level alone is held against nothing, where a better one is on this disk."""
+    from fwlocal.inspection import bits_per_weight
+
+    levels = {file.path: level for level, file in subject.here.items()}
+    bits = {levels[file.path]: bits_per_weight(h) for file, h in readable(subject.here.values())}
+    best = max(bits, key=lambda level: bits[level], default=wish.level)
+    if best != wish.level and bits[best] > bits.get(wish.level, 0.0):
+        notify(
+            f"{wish.label} alone is its own reference; --reference {best}, which is on this disk, "
+            "measures how far it is from that"
+        )
 
 
 def _listed(texts: Iterable[str]) -> list[str]:
@@ -175,7 +193,7 @@ def _is_to_make(wish: Wish, subject: Subject) -> bool:
 
 def _check_made(wish: Wish, asked: Asked, subject: Subject, library: Library) -> None:
     """Raise UsageError unless a level by a matrix was made before."""
-    made = levels_here(f"{subject.name}{making.MATRIX_FOLDER}", library) if wish.by_matrix else {}
+    made = levels_here(f"{subject.name}{MATRIX_FOLDER}", library) if wish.by_matrix else {}
     if wish.level not in made:
         raise UsageError(
             f"{wish.label} needs an importance matrix; make one with `fwlocal imatrix -m "

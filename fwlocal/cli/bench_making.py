@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from fwlocal.cli import known_source
 from fwlocal.cli.output import notify
 from fwlocal.errors import BadModelFile, ModelNotFound, UsageError
+from fwlocal.store.unfinished import MATRIX_FOLDER
 
 if TYPE_CHECKING:
     from convert.job import Job, Request
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 # Nothing of a matrix is used there: llama.cpp rounds to the nearest in any case.
 MATRIX_IS_IDLE = ("F32", "F16", "BF16", "Q8_0")
-
-MATRIX_FOLDER = "-imatrix"  # at the end of a model's name in the models folder
 
 _INPUTS, _REVISION = "fwlocal.inputs.sha256", "fwlocal.source.revision"
 _ROWS = 256  # of a matrix on whose rows any block fits
@@ -163,6 +162,8 @@ def converted(
             if missing:
                 batch.origin.source.agree(accepted=accepted)
                 notify(_told(batch, missing))
+        if made := [(batch.name, levels[0].level.name) for batch, _, levels in works if levels]:
+            notify(_stays(*made[0]))
         for _, work, missing in works:
             if missing:
                 carry_out(replace(work, levels=missing))
@@ -190,6 +191,13 @@ def _told(batch: Batch, missing: Sequence[PlannedLevel]) -> str:
     line = f"{batch.name}: converting {batch.origin.name} to {levels}{by}"
     again = "; it is quantized already, so what is made of it cannot be better than it"
     return line + again * batch.origin.is_quantized
+
+
+def _stays(name: str, level: str) -> str:
+    return (
+        f"what is made stays in the models folder; `fwlocal rm {name}:{level}`, and so on, "
+        "removes it"
+    )
 
 
 def _missing(work: Job, library: Library) -> tuple[PlannedLevel, ...]:

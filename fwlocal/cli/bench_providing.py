@@ -16,6 +16,7 @@ from fwlocal.cli.bench_subject import Subject, levels_here, readable, stored
 from fwlocal.cli.output import notify
 from fwlocal.errors import BadCheckpoint, FwlocalError, ModelNotFound, NetworkError, UsageError
 from fwlocal.files import sized
+from fwlocal.store.unfinished import MATRIX_FOLDER
 
 if TYPE_CHECKING:
     from fwlocal.bench.entrants import Entry
@@ -93,7 +94,7 @@ def _provide(
         own = {Wish(level, batch.matrix is not None): path for level, path in files.items()}
         paths.update(own)
         derived |= set(own) if batch.origin.is_quantized else set()
-    before = levels_here(f"{subject.name}{making.MATRIX_FOLDER}", means.library)
+    before = levels_here(f"{subject.name}{MATRIX_FOLDER}", means.library)
     paths = {**{Wish(level, True): file.path for level, file in before.items()}, **paths}
     entries = [
         _entry(subject, wish, paths[wish], means.library, is_derived=wish in derived)
@@ -174,7 +175,7 @@ def _batches(
     if matrix:
         if origin is None or origin.is_quantized:
             origin = making.on_the_hub(name, subject.spec, means.library) or origin
-        folder = f"{name}{making.MATRIX_FOLDER}"
+        folder = f"{name}{MATRIX_FOLDER}"
         origin = _found(origin, subject, refusal)
         batches.append(making.Batch(origin, folder, tuple(matrix), means.imatrix))
     return batches

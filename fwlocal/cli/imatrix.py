@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def _merged(
 ) -> Path:
     """Write the sum of ``files``; where it is."""
     from convert.imatrix import merge, read_sums, write_sums
-    from fwlocal.cli.imatrix_run import counted, tell_of_experts
+    from fwlocal.cli.imatrix_run import check_place, counted, tell_of_experts
 
     if not files or out is None:
         raise UsageError("--merge takes the matrices to add and --out FILE for the result")
@@ -103,9 +104,14 @@ def _merged(
         raise UsageError(f"--{vain.replace('_', '-')} is for collecting; leave it or --merge out")
     if out.exists() and not overwrite:
         raise UsageError(f"{out}: is there already; take another --out, or --overwrite it")
+    seen: set[str] = set()
+    for path in files:
+        if (real := os.path.realpath(path)) in seen:
+            raise UsageError(f"{path}: is named twice, and would be added twice; leave one out")
+        seen.add(real)
+    check_place(out)
     parts = [(path, read_sums(path)) for path in files]
     merged = merge(parts, rest["n_ctx"])
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_sums(out, merged)
     called = "1 matrix" if len(parts) == 1 else f"{len(parts)} matrices"
     notify(f"{called} added: {len(merged.entries)} tensors, {counted(merged.n_chunks)}")

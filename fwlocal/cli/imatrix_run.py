@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fwlocal import options
 from fwlocal.cli.asked import model_name, report_abort
 from fwlocal.cli.output import notify
-from fwlocal.errors import BadModelFile, Interrupted, UsageError
+from fwlocal.errors import BadModelFile, Interrupted, StoreError, UsageError
 from fwlocal.progress import ProgressBar
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class ImatrixRun:
         file, header = loader.open_file(self._model, loader.Library.default(), notify)
         out = out or Path(f"{_stem(file)}.imatrix.gguf")
         _check_out(out, (file.path, self._text))
+        check_place(out)
+        _tell_of_quantized(file, header)
         interrupt = Interrupt()
         with catching(interrupt):
             order = self._order(out, text, file, header, interrupt)
@@ -88,7 +91,8 @@ class ImatrixRun:
         n_ctx = self._chunk_size(file, header)
         chunks = self._cut(text, file, n_ctx)
         with ProgressBar(f"hashing {file.name}") as bar:
-            sha256 = sha256_of_model(file, header, progress)
+            # What a manifest says may be of another file that was put in its place.
+            sha256 = sha256_of_model(replace(file, sha256=None), header, progress)
         if sha256 is None:
             raise BadModelFile(f"{file.path}: cannot be read any more")
         origin = Origin(sha256, text.sha256, self._from_chunk, self._process_output)
@@ -173,6 +177,35 @@ def _check_out(out: Path, inputs: tuple[Path | None, ...]) -> None:
         with contextlib.suppress(OSError):
             if path is not None and os.path.samefile(out, path):
                 raise UsageError(f"{out}: is what the matrix is made from; take another --out")
+
+
+def check_place(out: Path) -> None:
+    """Raise UsageError where there is no folder for the matrix, and StoreError where nothing can be
+    written to it."""
+    folder = out.absolute().parent
+    if not folder.is_dir():
+        raise UsageError(f"{out}: there is no folder {folder}; make it, or take another --out")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        problem = error.strerror or error
+        raise StoreError(
+            f"{out}: the folder cannot be written ({problem}); take another --out"
+        ) from error
+
+
+def _tell_of_quantized(file: ModelFile, header: GGUFHeader) -> None:
+    """A line on stderr where a better level would make a better matrix."""
+    from fwlocal.levels import UNQUANTIZED
+
+    types = {tensor.type_name for tensor in header.tensors} - {*UNQUANTIZED, "Q8_0"}
+    if types:
+        called = f"{file.name}:{file.level}" if file.level else file.path.name
+        notify(
+            f"{called} is quantized ({', '.join(sorted(types))}): a matrix from the unquantized "
+            "model, or Q8_0, is better"
+        )
 
 
 class _Shown:

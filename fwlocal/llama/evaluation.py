@@ -51,25 +51,10 @@ class Evaluation(NativeContext):
         self._batch_open()
         super().close()
 
-    def logits(self, tokens: Sequence[int], first: int) -> npt.NDArray[np.float32] | None:
-        """The logits of the positions from ``first`` to the last, (positions, n_vocab); valid until
-        the next call. None when it was stopped."""
-        import numpy as np
-
-        n_rows, n_done = len(tokens) - first, 0
-        whole = None
-        for rows in self.batches(tokens, first):
-            if len(rows) == n_rows:
-                return rows
-            if whole is None:
-                whole = np.empty((n_rows, self.n_vocab), np.float32)
-            whole[n_done : n_done + len(rows)] = rows
-            n_done += len(rows)
-        return whole if n_done == n_rows else None
-
     def batches(self, tokens: Sequence[int], first: int) -> Iterator[npt.NDArray[np.float32]]:
-        """The same a batch at a time, as it is computed: each is llama.cpp's own memory, valid
-        until the next is asked for. Fewer come when it was stopped."""
+        """The logits of the positions from ``first`` to the last, (positions, n_vocab), a batch at
+        a time, as it is computed: each is llama.cpp's own memory, valid until the next is asked
+        for. Fewer come when it was stopped."""
         import numpy as np
 
         lib.llama_memory_clear(self._memory, True)

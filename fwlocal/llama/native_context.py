@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fwlocal.errors import FwlocalError
+from fwlocal.errors import DoesNotFit, FwlocalError
 from fwlocal.llama.bindings import Asked, lib, log
 from fwlocal.llama.model import Model
 
 KV_TYPES: Mapping[str, int] = {"f16": 1, "q8_0": 8, "q4_0": 2}  # ggml_type ids
 FLASH_ATTENTION: Mapping[str, int] = {"auto": -1, "off": 0, "on": 1}  # llama_flash_attn_type
 _ABORTED = 2  # llama_decode: the abort callback said stop
+_NO_MEMORY = -2  # ... a buffer, or room for the outputs, could not be allocated
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class NativeContext:
         return self._pointer
 
     def _evaluate(self, batch: Any, *, stoppable: bool) -> bool:
-        """Decode a ``llama_batch``; False when it was stopped. Raises FwlocalError.
+        """Decode a ``llama_batch``; False when it was stopped. Raises DoesNotFit, FwlocalError.
 
         Asking Python on every graph node costs a token 5 % of its time, a batch nothing.
         """
@@ -101,5 +102,15 @@ class NativeContext:
         status = lib.llama_decode(self.handle, batch)
         self._asked.raise_failure()
         if status not in (0, _ABORTED):
-            raise FwlocalError(f"llama.cpp could not evaluate ({status}): {log.last_error()}")
+            raise _failed(status)
         return bool(status == 0)
+
+
+def _failed(status: int) -> FwlocalError:
+    """What to say of a ``status`` of llama_decode."""
+    if status == _NO_MEMORY:
+        return DoesNotFit(
+            f"no memory was left to evaluate with ({log.last_error()}); take a smaller --n-ctx, or "
+            "close what else runs"
+        )
+    return FwlocalError(f"llama.cpp could not evaluate ({status}): {log.last_error()}")

@@ -46,8 +46,8 @@ def quality(kld: float, ppl: float, **changed: object) -> Quality:
         top1=Value(1 - kld * 2, 0.0021),
         dp_mean=Value(-kld / 3, 0.0001),
         dp_rms=Value(kld * 1.6, 0.0008),
-        nll_by_chunk=(2.7, 2.8),
-        kld_by_chunk=(kld, kld),
+        nll_by_chunk=(2.7, 2.8, 2.7, 2.8),
+        kld_by_chunk=(kld, kld, kld, kld),
     )
     return replace(found, **changed)  # type: ignore[arg-type]
 

@@ -115,6 +115,24 @@ def test_levels_go_by_their_labels() -> None:
     )
 
 
+def test_distances_from_different_references_are_not_compared() -> None:
+    """Perplexity needs none; a level is not better for being held against a worse one."""
+    own, other = level("F16"), replace(level("Q8_0"), sha256="ef" * 32)
+    of_own = run(replace(own, is_reference=True), level())
+    of_other = run(replace(other, is_reference=True), level())
+
+    found = rows(compare(of_own, of_other))
+    assert "ppl" in found
+    assert "tg128" in found
+    assert not {"ppl_ratio", "kld_mean", "kld_99", "top1", "dp_rms", "same_answers"} & found.keys()
+
+
+def test_a_reference_is_known_by_its_file_too() -> None:
+    named = (replace(level(label), is_reference=True) for label in ("F16", "whales-F16"))
+    a, b = (run(reference, level()) for reference in named)
+    assert "kld_mean" in rows(compare(a, b))
+
+
 # -- speed ---------------------------------------------------------------------------------------
 
 
@@ -137,6 +155,8 @@ def test_and_noise_where_they_vary_as_much() -> None:
 
 def test_a_single_round_tells_little() -> None:
     assert speed_row((20,), (23, 23, 23)).is_noise
+    assert speed_row((20,), (23, 23, 23)).is_assumed
+    assert not speed_row((20, 20), (23, 23, 23)).is_assumed
     assert not speed_row((20,), (30,)).is_noise
 
 
@@ -282,6 +302,9 @@ def test_a_level_that_did_not_fit_is_named() -> None:
     both = compare(run(level()), run(missing))
     assert both.rows == ()
     assert both.contexts == ("Q4_0: nothing measured in B (does not fit)",)
+    later = compare(run(level()), run(replace(level(), problem="lost")))
+    assert later.rows
+    assert later.contexts == ("Q4_0: failed later in B (lost)",)
 
 
 def test_a_seed_decides() -> None:

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fwlocal.bench.figures import beside, change, figure, percent, seconds
+from fwlocal.bench.figures import (
+    alone,
+    beside,
+    change,
+    counted,
+    figure,
+    percent,
+    perplexity,
+    seconds,
+)
 
 any_float = st.floats()
 
@@ -49,6 +58,20 @@ def test_a_difference_has_a_sign_and_its_interval() -> None:
     assert change(-3.21, -4.5, -2.1) == "-3.2 (-4.5 to -2.1)"
     assert change(-0.00001, -0.02, 0.02) == "+0.000 (-0.020 to +0.020)"
     assert change(5.0, 5.0, 5.0) == "+5.0 (+5.0 to +5.0)"
+
+
+def test_a_perplexity_may_be_more_than_a_number_holds() -> None:
+    assert perplexity(16.0312, 0.0934) == "16.03 ± 0.09"
+    assert perplexity(math.exp(700), math.inf) == perplexity(math.inf) == "> 1e304"
+
+
+def test_a_figure_without_its_error_keeps_its_digits() -> None:
+    assert alone(16.0312, 0.0934) == "16.03"
+    assert alone(16.0312, 0.0) == "16.03"
+
+
+def test_one_thing_and_many() -> None:
+    assert [counted(n, "chunk") for n in (0, 1, 4096)] == ["0 chunks", "1 chunk", "4,096 chunks"]
 
 
 def test_seconds_have_three_digits() -> None:

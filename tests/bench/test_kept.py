@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,26 @@ def test_what_is_kept_is_found_by_the_next_run(tmp_path: Path) -> None:
     assert again.answers(KEY) == ((1, 2, 3), ())
     assert again.rounds(OTHER) == []
     assert not kept.problem
+
+
+def test_a_round_takes_the_place_of_what_was_done_of_it(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    half = replace(a_round(2), speeds=a_round(2).speeds[:1])
+    kept.add_round(KEY, a_round(1))
+    kept.add_round(KEY, half, 1)
+    assert kept.rounds(KEY) == [a_round(1), half]
+    kept.add_round(KEY, a_round(2), 1)
+    assert kept.rounds(KEY) == [a_round(1), a_round(2)]
+
+
+def test_a_round_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    kept.add_round(KEY, a_round(1))
+    path = tmp_path / KEY / "round-0000.json"
+    old = json.loads(path.read_bytes())
+    del old["run_id"], old["started"]
+    path.write_text(json.dumps(old), encoding="utf-8")
+    assert kept.rounds(KEY) == [a_round(1)]
 
 
 def test_scores_can_be_reckoned_with_and_changed(tmp_path: Path) -> None:

@@ -62,6 +62,18 @@ def test_a_problem_is_told() -> None:
     assert f"- F32: {sample.PROBLEM}\n" in markdown(sample.WITH_PROBLEMS)
 
 
+def test_the_verdict_stands_right_under_the_table_and_short_reads_are_told() -> None:
+    short = replace(
+        sample.LEVELS[4], quality=sample.quality(0.05, 17.2, n_chunks=1), problem="lost"
+    )
+    source = markdown(replace(sample.FULL, levels=(*sample.LEVELS[:2], short)))
+    _, verdict, _, notes = source.split("\n\n", 3)
+    assert text_of(verdict) == "Q4_K_M is the fastest level with a KLD of at most 0.03."
+    headings, *rows = rows_of(source)
+    assert [row[headings.index("CHUNKS")] for row in rows] == ["32 of 32", "32 of 32", "1 of 32"]
+    assert notes.startswith("- Q4_0: failed later: lost\n")
+
+
 @pytest.mark.parametrize("result", sample.ALL)
 def test_it_is_deterministic_and_ends_with_one_newline(result: BenchResult) -> None:
     assert markdown(result) == markdown(result)

@@ -112,8 +112,7 @@ def test_logits_of_all_positions(entrant: Entrant) -> None:
     with open_level(entrant, OPTIONS, 512) as opened:
         with opened.evaluation(512) as evaluation:
             assert isinstance(evaluation, llama.Evaluation)
-            logits = evaluation.logits(tokens, 1)
-            assert logits is not None
+            (logits,) = evaluation.batches(tokens, 1)
             assert logits.shape == (3, opened.model.n_vocab)
             last = logits[-1].copy()
         context = opened.context()

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from fwlocal.bench.panels import BELOW, Panel, panels_of
+from fwlocal.bench.panels import BELOW, Panel, mark_of, panels_of
 from fwlocal.bench.plot import check_plot, draw, figure_of, picture
 from fwlocal.bench.result import BenchResult, Speed, Value, Verdict
 from fwlocal.errors import StoreError, UsageError
@@ -172,6 +172,24 @@ def test_names_are_neither_markup_nor_mathematics() -> None:
     assert words.count("$a_b$ <&> \ufffd[1m\ufffd 鯨") == 2
     assert "$y$\ufffd" in words
     assert any(word.startswith("mean KLD from $x$\ufffd,") for word in words)
+
+
+@pytest.mark.parametrize(
+    ("front", "told"),
+    [
+        (("Q8_0", "Q6_K"), {"on the Pareto front", "not on it", "the reference, on it"}),
+        (("Q6_K",), {"on the Pareto front", "not on it", "the reference, not on it"}),
+        ((), {"a level", "the reference"}),
+    ],
+)
+def test_the_legend_has_what_is_drawn(front: tuple[str, ...], told: set[str]) -> None:
+    result = replace(sample.FULL, verdict=Verdict(front))
+    figure = figure_of(result, panels_of(result))
+    assert {text.get_text() for text in figure.legends[0].texts} == told
+    drawn = {line.get_linestyle() for line in figure.legends[0].get_lines()}
+    assert (drawn != {"None"}) == (len(front) > 1)
+    reference = mark_of(sample.REFERENCE, result)
+    assert (reference.shape, reference.fill == "black") == ("s", "Q8_0" in front)
 
 
 def test_labels_do_not_cover_each_other() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+from dataclasses import replace
 
 import pyte
 import pytest
 from rich.console import Console
 
-from fwlocal.bench.progress import BenchView, Silent, View, duration
+from fwlocal.bench.progress import SPARE, BenchView, Silent, View, duration
 from tests.bench import sample
 
 COLUMNS, ROWS = 90, 16
@@ -184,6 +185,55 @@ def test_silence() -> None:
         view.note("a note")
         silent.expect(3)
     assert told == ["a note"]
+
+
+def test_the_time_that_is_left_follows_the_pace_without_jumps() -> None:
+    """Half of the work goes four times as slow as the other."""
+    screen = Screen()
+    told = []
+    with screen.view(200) as view:
+        for n in range(200):
+            view.step("something")
+            screen.now += 1 if n < 100 else 4
+            told.append(view.line(200).partition(", ")[2].partition(" left")[0])
+    assert told[:3] == ["", "", ""]
+    assert told[90] == "2 min"
+    assert told[150] == "3 min"  # 200 s; the mean of all would say 2 min
+
+
+def test_the_time_is_not_guessed_at_the_very_start() -> None:
+    screen = Screen()
+    with screen.view(1000) as view:
+        for _ in range(8):
+            view.step("something")
+            screen.now += 1
+        assert "left" not in view.line(80)
+        screen.now += 3
+        view.step("something")
+        assert "left" in view.line(80)
+
+
+def test_an_echoed_interrupt_does_not_wrap() -> None:
+    """Where the last line is full, the ^C that a terminal echoes moves all by a line."""
+    for width in (20, 40, 60):
+        screen = Screen()
+        screen.console.width = width
+        with screen.view() as view:
+            view.finished(sample.LEVELS[1])
+            view.step("Q6_K, round 1 of 3: tg128 @ d2048, and a good deal more than fits")
+            lines = screen.lines()
+        assert all(len(line) <= width - SPARE for line in lines)
+        assert len(lines) > 3
+
+
+def test_a_problem_of_many_lines_is_not_more_than_the_screen_has() -> None:
+    screen = Screen(rows=12)
+    problem = replace(sample.LEVELS[1], speeds=(), quality=None, answers=None, problem="no " * 300)
+    with screen.view() as view:
+        view.finished(sample.LEVELS[0])
+        assert len(screen.lines()) > 1
+        view.finished(problem)
+        assert len(screen.lines()) == 1
 
 
 def test_durations() -> None:

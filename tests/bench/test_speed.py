@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fwlocal.bench.context_tests import Spent
-from fwlocal.bench.measured import EnergyUsed, Entrant
+from fwlocal.bench.measured import EnergyUsed, Entrant, Round
 from fwlocal.bench.result import SpeedTest
-from fwlocal.bench.speed import DEFAULT_TESTS, energy_of, measure, needed_n_ctx, possible, series
+from fwlocal.bench.speed import (
+    DEFAULT_TESTS,
+    energy_of,
+    joined,
+    measure,
+    needed_n_ctx,
+    possible,
+    series,
+)
 from fwlocal.errors import Interrupted
 from fwlocal.interrupts import Interrupt
 from fwlocal.loader import EngineOptions, Library, open_file
@@ -57,6 +66,31 @@ def test_every_test_has_its_speed_in_the_order_asked(entrant: Entrant) -> None:
     assert found.load_warm_s > 0
     assert found.peak_rss_bytes is not None
     assert found.peak_rss_bytes > found.devices[0].total > 0
+
+
+def test_a_round_that_was_stopped_goes_on_with_what_it_lacks(entrant: Entrant) -> None:
+    so_far: list[Round] = []
+    measure(entrant, OPTIONS, TESTS, cold=False, on_tested=so_far.append)
+    assert [len(one.speeds) for one in so_far] == [1, 2, 3, 4, 5, 6]
+
+    begun: list[SpeedTest] = []
+    found = measure(entrant, OPTIONS, TESTS, cold=False, before=so_far[3], on_test=begun.append)
+    assert begun == list(TESTS[4:])
+    assert found.speeds[:4] == so_far[3].speeds
+    assert tuple(test for test, _ in found.speeds) == TESTS
+    assert found.load_warm_s == so_far[3].load_warm_s
+    assert found.started == so_far[3].started
+
+
+def test_energy_of_a_round_in_two_parts_is_summed_or_none() -> None:
+    one = EnergyUsed("RAPL package-0", 8.0, 40, 5.0, 10)
+    half = Round(((PP, 1.0),), 0.5, 2.0, 10, 0, 3, (), one)
+    rest = Round(((TG, 2.0),), 0.7, None, 30, 0, 3, (), one)
+    found = joined(half, rest, (PP, TG))
+    assert found.speeds == ((PP, 1.0), (TG, 2.0))
+    assert (found.load_warm_s, found.load_cold_s, found.peak_rss_bytes) == (0.5, 2.0, 30)
+    assert found.energy == EnergyUsed("RAPL package-0", 16.0, 80, 10.0, 20)
+    assert joined(half, replace(rest, energy=None), (PP, TG)).energy is None
 
 
 def test_a_cold_load_is_timed_where_the_file_can_be_put_out_of_memory(entrant: Entrant) -> None:

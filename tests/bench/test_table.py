@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 from dataclasses import replace
 
 import pytest
@@ -44,6 +45,30 @@ def row(lines: list[str], label: str) -> dict[str, str]:
     return dict(zip(headings(lines), cells, strict=True))
 
 
+def test_a_standard_error_that_was_not_reached_is_told() -> None:
+    known = replace(sample.FULL, settings=replace(sample.FULL.settings, until=0.01))
+    near, far = (
+        replace(level, quality=sample.quality(0.05, 17.2, kld_by_chunk=chunks))
+        for level, chunks in zip(
+            sample.LEVELS[3:5], ((0.05, 0.052, 0.049, 0.051), (0.01, 0.3, 0.02, 0.5)), strict=True
+        )
+    )
+    (told,) = (line for line in piped(replace(known, levels=(near, far))) if "until" in line)
+    assert told.endswith(f"until the standard error is 0.01 (not reached: {far.label})")
+    (told,) = (line for line in piped(replace(known, levels=(near,))) if "until" in line)
+    assert told.endswith("until the standard error is 0.01")
+
+
+def test_a_reference_without_numbers_is_named_as_one() -> None:
+    """Else a sound level would be said to compute none."""
+    broken = replace(sample.REFERENCE, quality=sample.quality(0.0, 17.0, n_nan=12))
+    sound = replace(sample.LEVELS[4], quality=sample.quality(0.05, 17.2, n_nan=12))
+    lines = piped(replace(sample.FULL, levels=(broken, sound)))
+
+    told = [line.partition(" at ")[0] for line in lines if "no numbers" in line]
+    assert told == [f"{broken.label}: logits", f"{sound.label}: logits, or {broken.label}'s,"]
+
+
 def test_in_a_pipe_each_level_is_a_line_with_every_column() -> None:
     cells = row(piped(sample.FULL), "Q4_K_M")
     assert cells == {
@@ -51,6 +76,7 @@ def test_in_a_pipe_each_level_is_a_line_with_every_column() -> None:
         "SIZE": "88 MiB",
         "BITS": "5.47",
         "PEAK RSS": "248 MiB",
+        "MEMORY": "329 MiB",
         "ON GPU": "31 of 31",
         "CUDA0": "298 MiB",
         "CPU": "31 MiB",
@@ -82,13 +108,63 @@ def test_what_cannot_be_told_apart_is_not_ranked() -> None:
     lines = piped(sample.FULL)
     assert row(lines, "Q5_K_M")["KLD"].startswith("≈ ")
     assert row(lines, "Q4_K_M")["KLD"][0] != "≈"
-    assert "tie in KLD: Q6_K ≈ Q5_K_M" in lines
-    assert "tie in tg128: Q6_K ≈ Q5_K_M, Q4_K_M ≈ Q4_0" in lines
+    assert "ties: tg128: Q6_K ≈ Q5_K_M, Q4_K_M ≈ Q4_0; KLD: Q6_K ≈ Q5_K_M" in lines
+    assert not any("tg128" in line for line in shown(sample.FULL, 36))  # nor its ties
+
+
+def test_too_little_was_measured_to_tell_levels_apart() -> None:
+    levels = tuple(
+        replace(
+            one,
+            quality=sample.quality(0.01, 17.0, n_chunks=2),
+            speeds=tuple(replace(speed, tps=speed.tps[:1]) for speed in one.speeds),
+        )
+        for one in sample.LEVELS
+    )
+    lines = piped(replace(sample.FULL, levels=levels, differences=()))
+    assert "too few chunks (2) to tell levels apart; take --chunks 8 or more" in lines
+    assert "one round: speeds cannot be told apart; take -r 3" in lines
+    assert not any("≈" in line or "95 %" in line for line in lines)
+    enough = piped(sample.FULL)
+    assert not any("too few" in line or "one round" in line for line in enough)
+
+
+@pytest.mark.parametrize("width", [60, 200])
+def test_levels_that_read_less_say_so(width: int) -> None:
+    short = replace(sample.LEVELS[3], quality=sample.quality(0.02, 16.4, n_chunks=1))
+    levels = (*sample.LEVELS[:3], short)
+    lines = shown(replace(sample.FULL, levels=levels), width)
+    assert [row(lines, one.label)["CHUNKS"] for one in levels] == ["32 of 32"] * 3 + ["1 of 32"]
+    assert "CHUNKS" not in headings(shown(sample.FULL, width))
+
+
+def test_a_perplexity_without_end_is_no_number() -> None:
+    levels = (replace(sample.LEVELS[1], quality=sample.quality(0.1, math.exp(700))),)
+    assert row(piped(replace(sample.FULL, levels=levels)), "Q6_K")["PPL"] == "> 1e304"
+
+
+def test_a_level_that_failed_later_keeps_its_figures() -> None:
+    failed = replace(sample.LEVELS[3], problem="it changed on disk")
+    lines = piped(replace(sample.FULL, levels=(sample.REFERENCE, failed), verdict=Verdict()))
+    cells = row(lines, "Q4_K_M")
+    assert (cells["LEVEL"], cells["KLD"]) == ("Q4_K_M failed", "0.0213 ± 0.0004")
+    assert "Q4_K_M: failed later: it changed on disk" in lines
+
+
+def test_the_front_is_told_by_what_was_measured() -> None:
+    def told(result: BenchResult) -> str:
+        return next(line for line in piped(result) if "Pareto" in line)
+
+    assert "no level is as good in size, decode speed and KLD and better in one" in told(
+        sample.FULL
+    )
+    assert "as good in size and decode speed and better" in told(sample.WITHOUT_QUALITY)
 
 
 def test_the_verdict_and_its_command_stand_below() -> None:
     lines = piped(sample.FULL)
     index = lines.index("Q4_K_M is the fastest level with a KLD of at most 0.03.")
+    assert index == len(sample.LEVELS) + 2  # right under the table
     assert lines[index + 1] == "  fwlocal run -m whale-135m:Q4_K_M"
 
 
@@ -125,13 +201,13 @@ def test_columns_that_nobody_has_are_left_out() -> None:
 def test_a_process_without_a_gpu_tells_its_memory_once() -> None:
     levels = tuple(replace(one, devices=one.devices[1:]) for one in sample.LEVELS)
     names = headings(piped(replace(sample.FULL, levels=levels)))
-    assert "PEAK RSS" in names
+    assert {"PEAK RSS", "MEMORY"} <= {*names}
     assert "CPU" not in names
 
 
 def test_columns_are_dropped_in_order() -> None:
     every = headings(piped(sample.FULL))
-    seen: list[set[str]] = [{*headings(shown(sample.FULL, width))} for width in range(230, 30, -4)]
+    seen: list[set[str]] = [{*headings(shown(sample.FULL, width))} for width in range(240, 30, -4)]
     assert seen[0] == {*every}
     assert all(later <= earlier for earlier, later in itertools.pairwise(seen))
     first = next(names for names in seen if names < {*every})
@@ -142,14 +218,15 @@ def test_columns_are_dropped_in_order() -> None:
 
 def test_it_says_how_much_is_left_out() -> None:
     assert not any("left out" in line for line in piped(sample.FULL))
-    assert any(line.startswith("15 columns left out") for line in shown(sample.FULL, 80))
+    assert any(line.startswith("16 columns left out") for line in shown(sample.FULL, 80))
 
 
 def test_only_what_is_shown_is_explained() -> None:
-    assert any(line.startswith("OF LIMIT: ") for line in piped(sample.FULL))
+    assert any("; OF LIMIT: " in line for line in piped(sample.FULL))
+    assert any("MEMORY: weights, KV cache of 4,608 tokens" in line for line in piped(sample.FULL))
     narrow = shown(sample.FULL, 80)
-    assert any(line.startswith("KLD: divergence from Q8_0") for line in narrow)
-    assert not any(line.startswith("OF LIMIT") for line in narrow)
+    assert any(line.startswith("KLD: mean divergence from Q8_0") for line in narrow)
+    assert not any("OF LIMIT" in line for line in narrow)
 
 
 @pytest.mark.parametrize("result", sample.ALL)

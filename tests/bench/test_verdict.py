@@ -19,6 +19,7 @@ from fwlocal.bench.result import (
     Verdict,
 )
 from fwlocal.bench.verdict import Wishes, decide, decode_speed, decode_tps, front, memory_bytes
+from fwlocal.sizes import MIB
 
 TG = SpeedTest(0, 128)
 GB = 10**9
@@ -184,12 +185,25 @@ def test_the_level_that_is_taken(wishes: Wishes, label: str) -> None:
 
 def test_the_reason_has_the_figures() -> None:
     assert decided(Wishes(max_kld=0.02, memory_bytes=6 * GB)).reason == (
-        "of the levels that take at most 6 GB and have a mean KLD of at most 0.02, Q4_K_M is the "
-        "fastest: a mean KLD of 0.015, 14.2 tok/s, 4.2 GB"
+        "of the levels that take at most 5.588 GiB and have a mean KLD of at most 0.02, Q4_K_M is "
+        "the fastest: a mean KLD of 0.015, 14.2 tok/s, a file of 3.912 GiB"
     )
     assert decided(Wishes(min_tps=13)).reason == (
         "of the levels that reach 13 tok/s, Q4_K_M is the nearest to the reference: a mean KLD of "
-        "0.015, 14.2 tok/s, 4.2 GB"
+        "0.015, 14.2 tok/s, a file of 3.912 GiB"
+    )
+
+
+def test_memory_is_told_in_the_tables_units_with_what_it_counts() -> None:
+    speeds = (Speed(SpeedTest(512, 0), (100,)), Speed(SpeedTest(0, 128, 4096), (9,)))
+    devices = (DeviceBytes("CUDA0", 90 * MIB, 8 * MIB, 2 * MIB), DeviceBytes("CPU", MIB, 0, 0))
+    one = LevelResult("Q4_0", "", 88 * MIB, 4.5, speeds=speeds, devices=devices)
+    assert decided(Wishes(memory_bytes=200 * MIB), [one]).reason.endswith(
+        "9 tok/s, 101 MiB of memory (weights, a KV cache of 4,352 tokens and buffers)"
+    )
+    assert decided(Wishes(memory_bytes=100 * MIB), [one]).reason == (
+        "no level takes at most 100 MiB; the smallest is Q4_0 with 101 MiB of memory (weights, "
+        "a KV cache of 4,352 tokens and buffers)"
     )
 
 
@@ -208,11 +222,13 @@ def test_among_ties_the_smaller_or_the_faster_is_taken() -> None:
 
 MISSES = {
     "no level reaches 20 tok/s; the fastest is Q4_K_M with 14.2 tok/s": Wishes(min_tps=20),
-    "no level takes at most 2 GB; the smallest is Q2_K with 2.8 GB": Wishes(memory_bytes=2 * GB),
+    "no level takes at most 1.863 GiB; the smallest is Q2_K with a file of 2.608 GiB": Wishes(
+        memory_bytes=2 * GB
+    ),
     "of the levels that have a mean KLD of at most 0.001, none reaches 10 tok/s; the fastest is "
     "Q8_0 with 9 tok/s": Wishes(max_kld=0.001, min_tps=10),
-    "of the levels that take at most 4 GB, none has a mean KLD of at most 0.02; the nearest to the "
-    "reference is Q4_0 with a mean KLD of 0.04": Wishes(max_kld=0.02, memory_bytes=4 * GB),
+    "of the levels that take at most 3.725 GiB, none has a mean KLD of at most 0.02; the nearest "
+    "to the reference is Q4_0 with a mean KLD of 0.04": Wishes(max_kld=0.02, memory_bytes=4 * GB),
 }
 
 

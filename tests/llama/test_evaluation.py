@@ -7,13 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fwlocal import llama
+from fwlocal.errors import DoesNotFit
 from fwlocal.llama.evaluation import batch_bounds
+from fwlocal.llama.native_context import _failed
 from tests import tiny_llama
+
+Floats = npt.NDArray[np.float32]
 
 TOKENS = [tiny_llama.BOS, *(3 + (7 * n) % 250 for n in range(99))]
 ROUNDING = 0.05  # of logits up to 10: the KV cache is in float16, summed up in other orders
@@ -31,12 +36,16 @@ def evaluation(model: llama.Model, *, n_batch: int = 512, most_rows: int = 512) 
     return llama.Evaluation(model, options, lambda: False, most_logits_bytes=room)
 
 
+def logits(reading: llama.Evaluation, tokens: list[int], first: int) -> Floats:
+    """Of all positions from ``first`` on, in memory of their own."""
+    return np.concatenate([rows.copy() for rows in reading.batches(tokens, first)])
+
+
 def test_every_position_has_the_logits_that_numpy_reckons(model: llama.Model) -> None:
     shape = tiny_llama.Shape()
     tensors = tiny_llama.checkpoint(shape)
     with contextlib.closing(evaluation(model)) as reading:
-        found = reading.logits(TOKENS, 50)
-        assert found is not None
+        found = logits(reading, TOKENS, 50)
         assert found.shape == (50, shape.vocab_size)
         for position in (50, 73, 99):
             expected = tiny_llama.forward(tensors, shape, TOKENS[: position + 1])
@@ -45,13 +54,10 @@ def test_every_position_has_the_logits_that_numpy_reckons(model: llama.Model) ->
 
 def test_batches_shorter_than_the_text_give_the_same(model: llama.Model) -> None:
     with contextlib.closing(evaluation(model)) as whole:
-        expected = whole.logits(TOKENS, 50)
-        assert expected is not None
-        expected = expected.copy()
+        expected = logits(whole, TOKENS, 50)
     with contextlib.closing(evaluation(model, n_batch=32)) as pieces:
         assert [len(rows) for rows in pieces.batches(TOKENS, 50)] == [14, 32, 4]
-        found = pieces.logits(TOKENS, 50)
-        assert found is not None
+        found = logits(pieces, TOKENS, 50)
         np.testing.assert_allclose(found, expected, atol=ROUNDING)
 
 
@@ -67,20 +73,25 @@ def test_a_large_vocabulary_comes_in_more_batches(model: llama.Model) -> None:
 
 def test_each_text_begins_with_an_empty_cache(model: llama.Model) -> None:
     with contextlib.closing(evaluation(model)) as reading:
-        first = reading.logits(TOKENS, 50)
-        assert first is not None
-        first = first.copy()
-        reading.logits(TOKENS[::-1], 20)
-        np.testing.assert_array_equal(reading.logits(TOKENS, 50), first)
+        first = logits(reading, TOKENS, 50)
+        logits(reading, TOKENS[::-1], 20)
+        np.testing.assert_array_equal(logits(reading, TOKENS, 50), first)
 
 
 def test_one_that_is_stopped_gives_nothing_and_reads_on_later(model: llama.Model) -> None:
     stop = True
     options = llama.ContextOptions(n_ctx=256, n_threads=1)
     with contextlib.closing(llama.Evaluation(model, options, lambda: stop)) as reading:
-        assert reading.logits(TOKENS, 50) is None
+        assert list(reading.batches(TOKENS, 50)) == []
         stop = False
-        assert reading.logits(TOKENS, 50) is not None
+        assert len(logits(reading, TOKENS, 50)) == 50
+
+
+def test_no_memory_while_evaluating_is_what_does_not_fit() -> None:
+    error = _failed(-2)
+    assert isinstance(error, DoesNotFit)
+    assert str(error).startswith("no memory was left to evaluate with (")
+    assert str(_failed(-3)).startswith("llama.cpp could not evaluate (-3): ")
 
 
 @given(st.integers(2, 2000), st.floats(0, 1), st.integers(1, 700), st.integers(1, 700))
