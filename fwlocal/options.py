@@ -43,6 +43,9 @@ _ENGINE = (
     "prefix_bytes",
     "prompt_format",
     "raw",
+    "n_batch",
+    "n_ubatch",
+    "tuned",
 )
 
 
@@ -167,6 +170,7 @@ offload_options = stack(
     ),
 )
 
+
 def _is_auto(context: click.Context, parameter: click.Parameter, value: str) -> bool:
     return value == "auto"
 
@@ -215,11 +219,36 @@ engine_options = stack(
         "--threads",
         type=click.IntRange(min=1),
         metavar="N",
-        help="[default: the fast physical cores]",
+        help="[default: what `fwlocal tune` found, or the fast physical cores]",
+    ),
+    click.option(
+        "--threads-batch",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Threads of prefill. [default: as --threads]",
+    ),
+    click.option(
+        "--n-batch",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Tokens given to llama.cpp at once. [default: 512]",
+    ),
+    click.option(
+        "--n-ubatch",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Tokens computed at once. [default: 512]",
     ),
     click.option("--flash-attn", type=click.Choice(FLASH_ATTENTION), default="auto"),
-    click.option("--mmap/--no-mmap", default=True, help="Map the file, or read it in."),
-    click.option("--mlock", is_flag=True, help="Keep the model in RAM."),
+    click.option(
+        "--mmap/--no-mmap", default=None, help="Map the file, or read it in. [default: map it]"
+    ),
+    click.option("--mlock/--no-mlock", default=None, help="Keep the model in RAM."),
+    click.option(
+        "--tuned/--no-tuned",
+        default=True,
+        help="Take what `fwlocal tune` found where no option says otherwise, or do not.",
+    ),
     click.option("--verbose", is_flag=True, help="Show llama.cpp's log on stderr."),
 )
 
@@ -244,7 +273,8 @@ def take_engine_options(options: dict[str, Any]) -> EngineOptions:
     from fwlocal.loader import EngineOptions
 
     taken = {name: options.pop(name) for name in _ENGINE if name in options}
-    return EngineOptions(n_threads=taken.pop("threads"), **taken)
+    n_threads, n_threads_batch = taken.pop("threads"), options.pop("threads_batch", None)
+    return EngineOptions(n_threads=n_threads, n_threads_batch=n_threads_batch, **taken)
 
 
 def take_sampling(options: dict[str, Any]) -> dict[str, Any]:

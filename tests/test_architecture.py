@@ -16,7 +16,7 @@ LAYERS = (
     ("bash_completion", "errors", "levels", "shapes", "splits"),
     ("pieces", "interrupts", "progress", "terminal", "prompts", "gguf", "files", "sizes"),
     ("attachments", "clipboard", "fitting", "hardware", "locks", "markdown", "registry"),
-    ("workers",),
+    ("tuned", "workers"),
     ("answer", "chat_template", "config", "encoding", "inspection", "llama", "offload", "sampling"),
     ("audit", "children", "soundness", "tables", "whole"),
     ("forecast", "store"),
@@ -27,6 +27,7 @@ LAYERS = (
     ("ab", "parallel", "sessions"),
     ("catalogue", "completion", "doctor", "listing", "oneshot", "preview", "provenance", "repl"),
     ("bench", "options"),
+    ("tune",),
     ("cli",),
     ("__main__",),
 )

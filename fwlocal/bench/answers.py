@@ -106,7 +106,7 @@ def loaded(
     model = loader.load(
         entrant.file,
         entrant.header,
-        replace(options, raw=True, prompt_format=None),
+        replace(options, raw=True, prompt_format=None, tuned=False),
         notify=notify,
         on_progress=on_progress,
         interrupt=interrupt,

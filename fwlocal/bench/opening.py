@@ -132,9 +132,10 @@ def plan_level(
 ) -> Settled:
     """Where a level's layers go on this machine beside ``n_ctx`` tokens. Raises DoesNotFit.
 
-    Neither ``options.n_ctx`` nor workers count: a level is measured here, with what that takes.
+    Neither ``options.n_ctx`` nor workers count: a level is measured here, with what that takes;
+    nor does what ``fwlocal tune`` found, which would compare levels by more than their weights.
     """
-    request = request_of(replace(options, n_ctx=None), entrant.header)
+    request = request_of(replace(options, n_ctx=None, tuned=False), entrant.header)
     request = replace(request, n_ctx=rounded_n_ctx(n_ctx), shrink_context=False)
     site = look_around((), options.n_threads)
     return settle(entrant.file.path, entrant.header, site, request, interrupt)

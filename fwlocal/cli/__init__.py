@@ -28,6 +28,7 @@ from fwlocal.cli.pull import pull
 from fwlocal.cli.replay import replay
 from fwlocal.cli.run import prompt, run
 from fwlocal.cli.sessions import sessions
+from fwlocal.cli.tune import tune
 from fwlocal.cli.worker import worker
 from fwlocal.errors import DoesNotFit, FwlocalError, Interrupted
 
@@ -39,6 +40,7 @@ VERBS = (
     prompt,
     plan,
     bench,
+    tune,
     pull,
     convert,
     imatrix,

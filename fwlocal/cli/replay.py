@@ -42,6 +42,11 @@ def replay(context: click.Context, /, file: str, as_json: bool, quiet: bool, **r
         "kv_type": first.kv_type,
         "flash_attn": first.flash_attn,
         "n_gpu_layers": min(on_gpus, options.MOST_LAYERS),
+        "threads": first.running.get("n_threads"),
+        "threads_batch": first.running.get("n_threads_batch"),
+        "n_batch": first.running.get("n_batch"),
+        "n_ubatch": first.running.get("n_ubatch"),
+        "tuned": False,
     }
     for name, value in recorded.items():
         if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:

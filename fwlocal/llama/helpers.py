@@ -1,6 +1,7 @@
-"""What llama-cpp-python does in Python: JSON schemas to grammars, chat templates to text.
+"""JSON schemas to grammars, as llama-cpp-python does it, and chat templates to text, by Jinja.
 
-Both bring its whole package with numpy and jinja2, so they are imported when they are needed.
+The first brings its whole package, and numpy, the second jinja2 alone: so they are imported when
+they are needed.
 """
 
 from __future__ import annotations
@@ -8,10 +9,14 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable
+from datetime import datetime
+from typing import Any, NoReturn
 
 from fwlocal.errors import BadGrammar, BadModelFile, UsageError
 from fwlocal.llama.bindings import log
 from fwlocal.prompts import Turn
+
+_OF_TOOLS = ("functions", "function_call", "tools", "tool_choice")  # of which there are none
 
 
 def json_schema_to_grammar(schema: str) -> str:
@@ -31,16 +36,14 @@ def json_schema_to_grammar(schema: str) -> str:
 
 
 def template_renderer(template: str, *, bos: str, eos: str) -> Callable[[list[Turn]], str]:
-    """A file's Jinja ``tokenizer.chat_template`` as a function, by llama-cpp-python's sandbox.
+    """A file's Jinja ``tokenizer.chat_template`` as a function, in Jinja's sandbox.
 
     The function opens the assistant's turn at the end; it raises UsageError when the template
     refuses the turns. Raises BadModelFile for a template that is no valid Jinja.
     """
-    chat_format = importlib.import_module("llama_cpp.llama_chat_format")
-    log.attach()  # that import took the log
     jinja2 = importlib.import_module("jinja2")
     try:
-        formatter = chat_format.Jinja2ChatFormatter(template, eos_token=eos, bos_token=bos)
+        compiled = _sandbox().from_string(template)
     except jinja2.TemplateError as error:
         raise BadModelFile(
             f"the chat template in the file is invalid ({error}); name a --prompt-format"
@@ -48,7 +51,17 @@ def template_renderer(template: str, *, bos: str, eos: str) -> Callable[[list[Tu
 
     def render(turns: list[Turn]) -> str:
         try:
-            return str(formatter(messages=turns).prompt)
+            return str(
+                compiled.render(
+                    messages=turns,
+                    bos_token=bos,
+                    eos_token=eos,
+                    add_generation_prompt=True,
+                    raise_exception=_refuse,
+                    strftime_now=lambda form: datetime.now().strftime(form),
+                    **dict.fromkeys(_OF_TOOLS),
+                )
+            )
         except Exception as error:  # a template may do anything
             raise UsageError(
                 f"the chat template in the file refuses these messages ({error}); "
@@ -56,3 +69,38 @@ def template_renderer(template: str, *, bos: str, eos: str) -> Callable[[list[Tu
             ) from error
 
     return render
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ValueError(message)
+
+
+def _sandbox() -> Any:
+    """What chat templates are written for: the environment of Hugging Face's Transformers
+    (``chat_template_utils.py``), with its loop controls, its JSON, and its ``generation`` tag,
+    which marks a span and changes nothing."""
+    sandbox = importlib.import_module("jinja2.sandbox")
+    ext = importlib.import_module("jinja2.ext")
+
+    def parse(self: Any, parser: Any) -> Any:
+        parser.stream.skip(1)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+    spans = type("Generation", (ext.Extension,), {"tags": {"generation"}, "parse": parse})
+    environment = sandbox.ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[spans, ext.loopcontrols]
+    )
+    environment.filters["tojson"] = _as_json
+    return environment
+
+
+def _as_json(
+    value: object,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )

@@ -176,7 +176,7 @@ def prefixes_for(
             settled.plan,
             gpus=settled.site.machine.gpus,
             n_ctx=n_ctx,
-            n_threads=settled.site.n_threads,
+            n_threads=settled.plan.n_threads or settled.site.n_threads,
             build=llama.build_info(),
             can_cut=not model.keeps_state and not model.n_swa,
         )

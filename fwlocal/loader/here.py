@@ -19,6 +19,7 @@ from fwlocal.formats import choose_format
 from fwlocal.gguf import GGUFHeader
 from fwlocal.interrupts import Interrupt
 from fwlocal.kv_cache import KVCache
+from fwlocal.llama.numa import use_numa
 from fwlocal.loader.ahead import PlannedDraft, drafting_for, prefixes_for
 from fwlocal.loader.auditor import Auditor
 from fwlocal.loader.native_plan import context_options, load_options
@@ -105,7 +106,7 @@ def load_planned(
         drafting=drafting,
         prefixes=prefixes_for(native, file, header, settled, options.prefix_bytes),
     )
-    unlocked = options.mlock and any("mlock" in line for line in native.warnings)
+    unlocked = settled.plan.mlock and any("mlock" in line for line in native.warnings)
     remarks = (NOT_LOCKED,) if unlocked else ()
     plan = settled.plan
     return LoadedModel(engine, file, header, prompt_format, plan, auditor.audit, remarks)
@@ -124,6 +125,7 @@ def load_weights(
         return not interrupt.is_set()
 
     try:
+        use_numa(settled.plan.numa)
         return llama.Model(path, load_options(settled.plan), progress)
     except FwlocalError:
         if interrupt.is_set():

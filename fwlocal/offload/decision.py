@@ -14,7 +14,6 @@ from fwlocal.offload.plan import OffloadPlan, Request
 from fwlocal.offload.planner import Planner
 from fwlocal.offload.wording import reason
 
-
 SCORES_BYTES = 256 << 20
 SCORES_PART = 0.1  # of the weights
 

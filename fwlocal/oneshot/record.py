@@ -42,7 +42,8 @@ class Question:
 @dataclass(frozen=True)
 class Recorded:
     """An answer as it was recorded, and where it came from. ``kept_tokens`` of the prompt were in
-    the KV cache before; ``setting`` holds what else may change a text, by its name."""
+    the KV cache before; ``running`` has the threads and batches, by EngineOptions' names, where
+    they were recorded; ``setting`` holds what else may change a text, by its name."""
 
     question: Question
     text: str
@@ -53,6 +54,7 @@ class Recorded:
     layers: Mapping[str, int]
     kv_type: str
     flash_attn: str
+    running: Mapping[str, int]
     setting: Mapping[str, object]
 
 
@@ -120,6 +122,8 @@ def recorded(data: object, where: str) -> Recorded:
         _check(data[field], types, f"{where}: {field!r}")
     for field, types in _MODEL_FIELDS.items():
         _check(data["model"].get(field), types, f"{where}: 'model': {field!r}")
+    for name in _RUNNING:
+        _check(data.get(name), (int, type(None)), f"{where}: {name!r}")
     for device, count in data["layers"].items():
         _check(count, (int,), f"{where}: 'layers': {device!r}")
     model = data["model"]
@@ -133,6 +137,7 @@ def recorded(data: object, where: str) -> Recorded:
         layers=data["layers"],
         kv_type=data["kv_type"],
         flash_attn=data["flash_attn"],
+        running={name: data[name] for name in _RUNNING if data.get(name) is not None},
         setting=_compared(model, data),
     )
 
@@ -157,6 +162,7 @@ _FIELDS: Mapping[str, tuple[type, ...]] = {
     "completion_tokens": (int,),
     "reused_tokens": (int,),
 }
+_RUNNING = ("n_threads", "n_threads_batch", "n_batch", "n_ubatch")  # missing in older records
 _MODEL_FIELDS: Mapping[str, tuple[type, ...]] = {
     "name": (str,),
     "level": (str, type(None)),
@@ -194,6 +200,7 @@ def _setting(loaded: LoadedModel) -> dict[str, object]:
         "layers": {share.device: share.n_layers for share in plan.shares if share.n_layers},
         "kv_type": plan.kv_type,
         "flash_attn": plan.flash_attn,
+        **{name: getattr(plan, name) for name in _RUNNING},
     }
 
 
@@ -207,6 +214,7 @@ def _compared(model: Mapping[str, Any], setting: Mapping[str, Any]) -> dict[str,
         "layers": layers,
         "kv_type": setting["kv_type"],
         "flash_attn": setting["flash_attn"],
+        **{name: setting.get(name) for name in _RUNNING},
         PROMPT_TOKENS: setting["prompt_tokens"],
     }
 
