@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fwlocal.cli import tune as verb
+from fwlocal.cli.tune import SETTINGS as SPELLED_AGAIN
 from fwlocal.llama.numa import NUMA_STRATEGIES
 from fwlocal.loader import options as loader_options
 from fwlocal.loader.options import TUNABLE
@@ -43,7 +43,7 @@ def labels(question: Question) -> list[str]:
 
 
 def test_the_settings_in_their_order() -> None:
-    assert tuple(asked(FACTS)) == SETTINGS == verb.SETTINGS
+    assert tuple(asked(FACTS)) == SETTINGS == SPELLED_AGAIN
     assert set(SETTINGS) | {"n_batch"} == {*NAMES, "huge_pages"}
     assert (TUNABLE, loader_options.NUMA) == (NAMES, NUMA)
     assert set(NUMA_STRATEGIES) == set(NUMA)
