@@ -79,7 +79,7 @@ compare-chat: $(INSTALLED)
 compare-bench: $(INSTALLED)
 	tests/llamacpp_tools.sh .tools
 	$(VENV)/bin/python -m tests.compare_quality .tools/bin
-	$(VENV)/bin/python -m tests.compare_speed .tools/bin
+	$(VENV)/bin/python -m tests.compare_speed .tools/bin --rounds 21 --depths 0
 	$(VENV)/bin/python -m tests.compare_imatrix .tools/bin
 
 compare-gpu: $(INSTALLED)

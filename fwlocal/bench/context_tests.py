@@ -53,12 +53,14 @@ class ContextTests:
 
     def warm_up(self, tests: Sequence[SpeedTest]) -> None:
         """As llama-bench: the longest of the prompts and one generated token, and all forgotten."""
+        context = self._context
         self._prefill(self._tokens(max((test.n_prompt for test in tests), default=0)))
+        if context.cached() > 1:
+            self._can_cut = context.truncate(1)
+        context.truncate(0)
         if any(test.n_gen for test in tests):
             self._decode(self._tokens(1))
-        if self._context.cached() > 1:
-            self._can_cut = self._context.truncate(1)
-        self._context.truncate(0)
+        context.truncate(0)
 
     def fill(self, n_depth: int) -> None:
         """Have the cache hold ``n_depth`` tokens, with as little work as can be."""

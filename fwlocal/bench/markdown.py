@@ -13,8 +13,8 @@ from fwlocal.bench.notes import facts, legend, not_numbers, problems, ties_of
 from fwlocal.bench.result import BenchResult
 from fwlocal.terminal import inert
 
-# What would be markup; an underscore inside a word is none.
-_MARKUP = re.compile(r"[\\`*\[\]<>|~#&]|(?<!\w)_|_(?!\w)")
+# What would be markup; a single underscore inside a word is none.
+_MARKUP = re.compile(r"[\\`*\[\]<>|~#&]|(?<![^\W_])_|_(?![^\W_])")
 _FENCE = re.compile("`+")
 
 

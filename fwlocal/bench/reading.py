@@ -6,7 +6,8 @@ for. So each level is loaded once for a block, and the reference is evaluated on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from fwlocal.bench import quality
@@ -21,6 +22,7 @@ from fwlocal.bench.statistics import se_reached
 from fwlocal.bench.text import Text
 from fwlocal.errors import FwlocalError, Interrupted
 from fwlocal.interrupts import Interrupt
+from fwlocal.llama import Evaluation
 
 BLOCK_BYTES = 256 << 20  # of the reference's distributions, in memory
 FIRST_CHUNKS = 8  # with --until: so many first, then as many again as there are
@@ -105,16 +107,7 @@ class Reading:
         def on_chunk(n: int) -> None:
             self._view.step(f"{doing}: chunk {n} of {end}", n_ctx)
 
-        with (
-            open_level(
-                reference.entrant,
-                self._order.options,
-                n_ctx,
-                notify=self._view.note,
-                interrupt=self._interrupt,
-            ) as opened,
-            opened.evaluation(n_ctx) as evaluation,
-        ):
+        with self._evaluation(reference) as evaluation:
             block = quality.reference_block(
                 evaluation, self._chunks[:end], start, BLOCK_BYTES, on_chunk, self._interrupt
             )
@@ -129,16 +122,7 @@ class Reading:
         self._view.step(f"{level.label}: loading", LOADING)
         try:
             level.check_file()
-            with (
-                open_level(
-                    level.entrant,
-                    self._order.options,
-                    n_ctx,
-                    notify=self._view.note,
-                    interrupt=self._interrupt,
-                ) as opened,
-                opened.evaluation(n_ctx) as evaluation,
-            ):
+            with self._evaluation(level) as evaluation:
                 start = len(level.scores)
                 for one in quality.score(evaluation, block, start, self._interrupt):
                     self._take(level, [one])
@@ -148,6 +132,17 @@ class Reading:
             raise
         except (FwlocalError, MemoryError) as error:
             level.problem = _said(error)
+
+    @contextlib.contextmanager
+    def _evaluation(self, level: Level) -> Iterator[Evaluation]:
+        """The level, loaded for one chunk at a time."""
+        n_ctx, options = self._order.settings.n_ctx, self._order.options
+        note, interrupt = self._view.note, self._interrupt
+        with (
+            open_level(level.entrant, options, n_ctx, notify=note, interrupt=interrupt) as opened,
+            opened.evaluation(n_ctx) as evaluation,
+        ):
+            yield evaluation
 
     def _take(self, level: Level, scores: Sequence[ChunkScores]) -> None:
         level.check_file()

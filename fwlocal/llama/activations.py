@@ -10,15 +10,15 @@ Source: ``IMatrixCollector::collect_imatrix`` in ``tools/imatrix/imatrix.cpp``.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from fwlocal.errors import BadModelFile, DoesNotFit, FwlocalError
+from fwlocal.llama.batch_context import BatchContext
 from fwlocal.llama.bindings import Asked, lib, log
 from fwlocal.llama.model import Model
-from fwlocal.llama.native_context import ContextOptions, NativeContext
+from fwlocal.llama.native_context import ContextOptions
 from fwlocal.llama.nodes import (
     F32,
     Node,
@@ -61,7 +61,7 @@ class ColumnSums:
     counts: Counts
 
 
-class Activations(NativeContext):
+class Activations(BatchContext):
     """A context that evaluates chunks of at most ``options.n_ctx`` tokens and sums them up.
 
     ``process_output`` takes the output's matrix in, too. ``should_stop`` is asked throughout; it
@@ -89,14 +89,6 @@ class Activations(NativeContext):
             model, options, should_stop, lambda: _refused(options), cb_eval=self._on_node
         )
         self._should_stop = should_stop
-        batch = lib.llama_batch_init(self.n_batch, 0, 1)
-        self._batch_open = weakref.finalize(self, lib.llama_batch_free, batch)
-        self._batch = batch
-
-    def close(self) -> None:
-        """Free it."""
-        self._batch_open()
-        super().close()
 
     def add(
         self, tokens: Sequence[int], so_far: Mapping[str, SumsSoFar]
@@ -107,20 +99,15 @@ class Activations(NativeContext):
         lib.llama_memory_clear(self._memory, True)
         self._collector.begin(so_far)
         for start in range(0, len(tokens), self.n_batch):
-            is_done = self._run(tokens[start : start + self.n_batch], start)
+            batch = tokens[start : start + self.n_batch]
+            for index, token in enumerate(batch):
+                # The last layer is computed only for tokens whose logits are wanted.
+                self._put(index, token, start + index, wants_logits=True)
+            is_done = self._run(len(batch), stoppable=True)
             self._shown.raise_failure()
             if not is_done or self._should_stop():
                 return None
         return self._collector.found
-
-    def _run(self, tokens: Sequence[int], start: int) -> bool:
-        batch = self._batch
-        batch.n_tokens = len(tokens)
-        for index, token in enumerate(tokens):
-            batch.token[index], batch.pos[index] = token, start + index
-            batch.n_seq_id[index], batch.seq_id[index][0] = 1, 0
-            batch.logits[index] = True  # the last layer is computed for these tokens alone
-        return self._evaluate(batch, stoppable=True)
 
 
 @dataclass

@@ -5,14 +5,14 @@ What a benchmark needs of a model; what the logits mean is for others.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from fwlocal.errors import DoesNotFit, FwlocalError
+from fwlocal.llama.batch_context import BatchContext
 from fwlocal.llama.bindings import lib, log
 from fwlocal.llama.model import Model
-from fwlocal.llama.native_context import ContextOptions, NativeContext
+from fwlocal.llama.native_context import ContextOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MOST_LOGITS_BYTES = 96 << 20
 
 
-class Evaluation(NativeContext):
+class Evaluation(BatchContext):
     """Evaluates stretches of at most ``options.n_ctx`` tokens, each from an empty cache.
 
     ``should_stop`` is asked during evaluations (CPU only); it must be quick and not raise.
@@ -42,14 +42,6 @@ class Evaluation(NativeContext):
         self.n_vocab = model.n_vocab
         self.n_threads = options.n_threads
         self._most_rows = max(1, most_logits_bytes // (4 * model.n_vocab))
-        batch = lib.llama_batch_init(self.n_batch, 0, 1)
-        self._batch_open = weakref.finalize(self, lib.llama_batch_free, batch)
-        self._batch = batch
-
-    def close(self) -> None:
-        """Free the cache."""
-        self._batch_open()
-        super().close()
 
     def batches(self, tokens: Sequence[int], first: int) -> Iterator[npt.NDArray[np.float32]]:
         """The logits of the positions from ``first`` to the last, (positions, n_vocab), a batch at
@@ -59,21 +51,15 @@ class Evaluation(NativeContext):
 
         lib.llama_memory_clear(self._memory, True)
         for start, end in batch_bounds(len(tokens), first, self.n_batch, self._most_rows):
-            self._fill(tokens, start, end, first)
-            if not self._evaluate(self._batch, stoppable=True):
+            for position in range(start, end):
+                wants_logits = position >= first
+                self._put(position - start, tokens[position], position, wants_logits=wants_logits)
+            if not self._run(end - start, stoppable=True):
                 return
             n_rows = end - max(start, first)
             if n_rows > 0:
                 found = lib.llama_get_logits(self.handle)
                 yield np.ctypeslib.as_array(found, (n_rows, self.n_vocab))
-
-    def _fill(self, tokens: Sequence[int], start: int, end: int, first: int) -> None:
-        batch = self._batch
-        batch.n_tokens = end - start
-        for index, position in enumerate(range(start, end)):
-            batch.token[index], batch.pos[index] = tokens[position], position
-            batch.n_seq_id[index], batch.seq_id[index][0] = 1, 0
-            batch.logits[index] = position >= first
 
 
 def batch_bounds(

@@ -7,15 +7,15 @@ for one does not depend on where the others lie. Lanes that follow each other ar
 from __future__ import annotations
 
 import ctypes
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fwlocal.errors import DoesNotFit, FwlocalError
+from fwlocal.llama.batch_context import BatchContext
 from fwlocal.llama.bindings import lib, log
 from fwlocal.llama.model import Model
-from fwlocal.llama.native_context import ContextOptions, NativeContext
+from fwlocal.llama.native_context import ContextOptions
 
 MOST_LANES = 256  # LLAMA_MAX_SEQ
 
@@ -29,7 +29,7 @@ class NextToken:
     position: int
 
 
-class Sequences(NativeContext):
+class Sequences(BatchContext):
     """``n_lanes`` KV caches of ``options.n_ctx`` tokens each, and the computation on them.
 
     ``should_stop`` is asked during long evaluations (CPU only); it must be quick and not raise.
@@ -50,28 +50,20 @@ class Sequences(NativeContext):
         self.n_lanes = n_lanes
         self.n_ctx = options.n_ctx
         self.can_truncate = not model.keeps_state
-        batch = lib.llama_batch_init(self.n_batch, 0, 1)
-        self._batch_open = weakref.finalize(self, lib.llama_batch_free, batch)
-        self._batch = batch
         self.n_batch = min(options.n_batch, options.n_ctx)  # of one lane
-
-    def close(self) -> None:
-        """Free the caches."""
-        self._batch_open()
-        super().close()
 
     def prefill(self, lane: int, tokens: Sequence[int], start: int) -> bool:
         """Evaluate at most n_batch tokens of a lane from the position ``start`` on; False when it
         was stopped. The last one's logits are row 0."""
         last = len(tokens) - 1
         for index, token in enumerate(tokens):
-            self._put(index, NextToken(lane, token, start + index), wants_logits=index == last)
+            self._put(index, token, start + index, lane=lane, wants_logits=index == last)
         return self._run(len(tokens), stoppable=True)
 
     def step(self, tokens: Sequence[NextToken]) -> None:
         """Evaluate one token of each of several lanes; row N has the logits of the Nth."""
         for index, token in enumerate(tokens):
-            self._put(index, token, wants_logits=True)
+            self._put(index, token.token, token.position, lane=token.lane, wants_logits=True)
         self._run(len(tokens), stoppable=False)
 
     def logits(self, row: int, n_rows: int) -> bytes:
@@ -101,16 +93,6 @@ class Sequences(NativeContext):
     def restore(self, lane: int, state: Any) -> bool:
         """Take over a lane's ``state``; False if it cannot."""
         return bool(lib.llama_state_seq_set_data(self.handle, state, len(state), lane))
-
-    def _put(self, index: int, token: NextToken, *, wants_logits: bool) -> None:
-        batch = self._batch
-        batch.token[index], batch.pos[index] = token.token, token.position
-        batch.n_seq_id[index], batch.seq_id[index][0] = 1, token.lane
-        batch.logits[index] = wants_logits
-
-    def _run(self, n_tokens: int, *, stoppable: bool) -> bool:
-        self._batch.n_tokens = n_tokens
-        return self._evaluate(self._batch, stoppable=stoppable)
 
 
 def _refused(options: ContextOptions, n_lanes: int) -> FwlocalError:

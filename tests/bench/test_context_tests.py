@@ -134,6 +134,12 @@ def test_warming_up_leaves_nothing_behind(machine: Machine) -> None:
     assert machine.context.cached() == 0
 
 
+def test_a_prompt_may_fill_the_whole_context(machine: Machine) -> None:
+    tests = series(N_CTX, 5, (0,))
+    machine.tests.warm_up(tests)
+    assert all(machine.tests.run(test).seconds > 0 for test in tests)
+
+
 def test_warming_up_for_one_kind_of_test(llama_machine: Machine) -> None:
     llama_machine.tests.warm_up([TG])
     llama_machine.tests.warm_up([PP])
