@@ -24,8 +24,15 @@ def load(model: str, *, draft: str = "auto", **options: Any) -> EngineLike:
 
     ``options`` are those of ``fwlocal.loader.EngineOptions``: ``n_ctx``, ``n_threads``,
     ``n_gpu_layers``, ``gpu_memory``, ``workers``, ``flash_attn``, ``kv_type``, ``mmap``,
-    ``mlock``, ``prompt_format``, ``lookup``, ``prefix_bytes``. ``draft`` is a model, "auto" or
-    "off". The embedded default is fetched when it is missing. Raises FwlocalError.
+    ``mlock``, ``prompt_format``, and what it has for speed. ``draft`` is a smaller model that
+    drafts ahead, "auto" (the one of models.toml, if it is on this disk) or "off"; ``lookup=False``
+    drafts nothing from the text either, and ``lossless`` says whether the text must stay the same
+    (None: on the CPU). Long prompts are kept, evaluated, in ``prefix_bytes`` of the disk at most
+    (4 GiB; 0 keeps none). ``tuned=False`` takes nothing that ``fwlocal tune`` found. A Result tells
+    what was saved: ``n_drafted``, ``n_accepted``, ``n_restored``.
+
+    The embedded default is fetched when it is missing. Raises FwlocalError. Where more than the
+    engine is wanted (the plan, the file), ``fwlocal.loader.open_model`` takes the same.
     """
     from fwlocal.loader import EngineOptions, open_model
 

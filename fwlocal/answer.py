@@ -63,8 +63,9 @@ class Result:
     of an answer that was cut may end in the middle of a character, which ``text`` leaves out.
 
     ``logprobs``, where asked for, are of the tokens that spell ``text``. ``n_dropped`` is of an
-    answer that went on: so many characters of what it had said belong to a stop string. Of
-    ``n_drafted`` tokens that were guessed ahead ``n_accepted`` were right.
+    answer that went on: so many characters of what it had said belong to a stop string. Of the
+    ``reused_tokens`` of the prompt ``n_restored`` were evaluated by an earlier engine, and came
+    from the disk. Of ``n_drafted`` tokens that were guessed ahead ``n_accepted`` were right.
     """
 
     text: str
@@ -79,6 +80,7 @@ class Result:
     n_dropped: int = 0
     n_drafted: int = 0
     n_accepted: int = 0
+    n_restored: int = 0
 
     @property
     def message(self) -> Message:

@@ -195,8 +195,8 @@ class Engine(Chatting):
         clock: Callable[[], float] = time.perf_counter
         started = clock()
         prompt = order.prompt
-        reused = self.cache.keep_common(prompt, may_shift=order.may_shift)
-        reused = self._prefixes.restore(self.cache, prompt, reused)
+        held = self.cache.keep_common(prompt, may_shift=order.may_shift)
+        reused = self._prefixes.restore(self.cache, prompt, held)
         evaluated = self.cache.evaluate(prompt[reused:])
         self.cache.context.synchronize()
         prefill_s = ttft_s = clock() - started
@@ -246,6 +246,7 @@ class Engine(Chatting):
             n_dropped=answer.n_dropped,
             n_drafted=speculation.figures.n_drafted,
             n_accepted=speculation.figures.n_accepted,
+            n_restored=reused if reused > held else 0,
         )
 
     def _note_logprobs(self, answer: Answer, speculation: Speculation, n_logprobs: int) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from fwlocal import llama
 from fwlocal.errors import DoesNotFit, PromptTooLong
 from fwlocal.offload import default_n_ctx
+from fwlocal.offload.context import rounded_n_ctx
 
 
 def _any_size(n_ctx_now: int, n_ctx: int) -> None:
@@ -24,6 +25,7 @@ def _unnoticed(context: llama.Context) -> None:
 
 
 LEAST_MOVED = 32  # tokens behind a gap that are worth moving; a format's scaffold is fewer
+MOST_SHORT = 1024  # tokens of a question and its answer that get a context of their own size
 
 
 class KVCache:
@@ -53,7 +55,7 @@ class KVCache:
 
     @property
     def n_ctx(self) -> int:
-        """Tokens that the context holds now, or will hold at first."""
+        """Tokens that the context holds now, or would if it was made by ``open``."""
         if self._context is not None:
             return self._context.n_ctx
         return self._options.n_ctx or default_n_ctx(self._model.n_ctx_train)
@@ -78,7 +80,7 @@ class KVCache:
         if n_prompt >= self.limit:
             raise PromptTooLong(self._too_long(n_prompt))
         if self._context is None:
-            wanted = default_n_ctx(self._model.n_ctx_train, n_prompt + n_answer)
+            wanted = self._first_n_ctx(n_prompt, n_answer)
             if not self._options.n_ctx:
                 self._check_n_ctx(0, wanted)
             self._open(self._options.n_ctx or wanted)
@@ -143,6 +145,12 @@ class KVCache:
             self._context.close()
         self._context, self.tokens, self.n_whole = None, [], 0
 
+    def _first_n_ctx(self, n_prompt: int, n_answer: int) -> int:
+        trained = self._model.n_ctx_train
+        if self._model.n_swa:  # its state is rounded otherwise when it has moved
+            return default_n_ctx(trained, n_prompt + n_answer)
+        return first_n_ctx(trained, n_prompt, n_answer, n_batch=self._options.n_batch)
+
     def _open(self, n_ctx: int) -> None:
         options = replace(self._options, n_ctx=n_ctx)
         self._context = llama.Context(self._model, options, self._should_stop)
@@ -198,6 +206,21 @@ class KVCache:
             else f"the model was trained on {trained} tokens; shorten it"
         )
         return f"the prompt has {n_prompt} tokens and the context holds {self.limit}; {hint}"
+
+
+def first_n_ctx(n_ctx_train: int, n_prompt: int, n_answer: int, *, n_batch: int) -> int:
+    """The size of a context that can grow, for a prompt and its answer: the default, or where both
+    are short no more than they need.
+
+    All of a context is cleared when it is made: 4096 tokens take as long as decoding a few. It
+    holds a batch at least, so that prompts are cut into the same batches, and rounded alike. Of a
+    prompt of more than one batch the beginning may be on the disk, in a longer state.
+    """
+    n_needed = n_prompt + n_answer
+    if n_needed > MOST_SHORT or n_prompt > n_batch:
+        return default_n_ctx(n_ctx_train, n_needed)
+    least = rounded_n_ctx(max(n_needed, n_batch))
+    return min(least, default_n_ctx(n_ctx_train, n_needed))
 
 
 def behind_gap(cached: Sequence[int], prompt: Sequence[int], shared: int) -> tuple[int, int]:

@@ -40,6 +40,8 @@ _ENGINE = (
     "mmap",
     "mlock",
     "lookup",
+    "lossless",
+    "brief",
     "prefix_bytes",
     "prompt_format",
     "raw",
@@ -196,6 +198,11 @@ speed_options = stack(
         default="auto",
         callback=_is_auto,
         help="Draft from the prompt and the answer so far, where that pays. [default: auto]",
+    ),
+    click.option(
+        "--lossless/--no-lossless",
+        default=None,
+        help="Draft only where the text stays the same to the last token. [default: on the CPU]",
     ),
     click.option(
         "--cache/--no-cache",

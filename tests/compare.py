@@ -2,8 +2,9 @@
 
 Prints, as a Markdown table, decode and prefill speed through Engine against llama-bench, a one-shot
 answer from start to end against llama-completion, the start of ``--help``, and whether greedy text
-is the same. The two sides run in turns, so that a machine whose speed drifts favours neither; a
-ratio is the median of the rounds' ratios.
+is the same, with the same attention on both sides. Nothing is drafted, taken from the prefix cache
+or tuned: this is plain evaluation. The two sides run in turns, so that a machine whose speed drifts
+favours neither; a ratio is the median of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -17,11 +18,10 @@ import sys
 import time
 from pathlib import Path
 
-import fwlocal
 from fwlocal.encoding import encode
 from fwlocal.engine import Engine
 from fwlocal.hardware import physical_cores
-from fwlocal.loader import Library, open_file
+from fwlocal.loader import EngineOptions, Library, open_file, open_model
 from fwlocal.prompts import FORMATS, Message, text_of
 from fwlocal.sampling import SamplingParams
 
@@ -135,16 +135,21 @@ def _measured(command: list[str]) -> tuple[float, float]:
     return wall, usage.ru_maxrss / scale
 
 
-def greedy(engine: Engine, binary: Path, model: Path, threads: int) -> list[str]:
-    """A row per prompt format: how many of the questions get the same text."""
+def greedy(
+    engine: Engine, binary: Path, model: Path, threads: int, flash_attn: str = "off"
+) -> list[str]:
+    """A row per prompt format: how many of the questions get the same text. ``flash_attn`` is the
+    engine's, which rounds otherwise than plain attention, the default on a CPU."""
     rows = []
+    command = [str(binary / "llama-completion"), "-m", str(model), "-t", str(threads)]
+    command += ["-fa", flash_attn]
     for prompt_format in FORMATS.values():
         same = 0
         for question in QUESTIONS:
             messages = [Message("system", "You answer briefly."), Message("user", question)]
             segments = prompt_format.render(messages)
             prompt = text_of(segments)
-            expected = _completion(binary, model, prompt, threads)
+            expected = _completion(command, prompt)
             engine.reset()
             generation = engine.generate(
                 encode(engine.model, segments), sampling=GREEDY, max_tokens=48
@@ -158,10 +163,12 @@ def greedy(engine: Engine, binary: Path, model: Path, threads: int) -> list[str]
     return rows
 
 
-def _completion(binary: Path, model: Path, prompt: str, threads: int) -> str:
-    command = [str(binary / "llama-completion"), "-m", str(model), "-p", prompt, "--no-escape"]
-    command += ["-n", "48", "--temp", "0", "-no-cnv", "--no-display-prompt", "-t", str(threads)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+def _completion(command: list[str], prompt: str) -> str:
+    options = ["-p", prompt, "--no-escape", "-n", "48", "--temp", "0", "-no-cnv"]
+    options += ["--no-display-prompt"]
+    done = subprocess.run(
+        [*command, *options], stdin=subprocess.DEVNULL, capture_output=True, check=True
+    )
     return done.stdout.decode("utf-8", "ignore").replace("[end of text]", "")
 
 
@@ -183,7 +190,12 @@ def main() -> None:
     file, _ = open_file(arguments.model, Library.default(), print)
     print("| what | ours | llama.cpp's | ratio (spread) | goal |")
     print("|---|---|---|---|---|")
-    with fwlocal.load(str(file.path), n_threads=threads, n_ctx=1024) as engine:
+    options = EngineOptions(
+        n_ctx=1024, n_threads=threads, tuned=False, lookup=False, prefix_bytes=0
+    )
+    loaded = open_model(str(file.path), options, draft="off")
+    with loaded.engine:
+        engine = loaded.engine
         if not isinstance(engine, Engine):
             raise TypeError("the engine is in another process")
         binary, rounds = arguments.bin, arguments.rounds
@@ -192,7 +204,7 @@ def main() -> None:
             *one_shot(binary, file.path, arguments.model, threads, 2 * rounds), sep="\n", flush=True
         )
         print(start_up(2 * rounds))
-        print(*greedy(engine, binary, file.path, threads), sep="\n")
+        print(*greedy(engine, binary, file.path, threads, loaded.plan.flash_attn), sep="\n")
     print(f"\n{threads} threads; medians of {rounds} rounds, {2 * rounds} for whole processes.")
 
 

@@ -24,7 +24,6 @@ from fwlocal import llama
 from fwlocal.draft import (
     Controller,
     Drafter,
-    Kind,
     KnownWidths,
     PromptLookup,
     Steering,
@@ -37,18 +36,18 @@ from fwlocal.loader import Library, open_file
 from fwlocal.prompts import FORMATS, Message
 from fwlocal.sampling import SamplingParams
 from tests.compare import QUESTIONS
+from tests.draft.compare_pair import compare_pair
 from tests.draft.forced import Forced
 from tests.draft.machine import (
     EXACT,
     GREEDY,
     Machine,
-    PairAtWork,
     Said,
     in_turns,
     opened_pair,
     spread,
 )
-from tests.paired_llama import N_SPECIAL, Pair
+from tests.paired_llama import N_SPECIAL
 from tests.tiny_llama import vocabulary
 
 STORY = (
@@ -77,7 +76,6 @@ SUMMARIES = (
     f"Summarise this text in its own words:\n\n{STORY}",
     f"Describe what this code does, function by function:\n\n{CODE}",
 )
-PROMPT = (50, 51, 52)  # the pair's; any of its tokens would do
 # Of byte tokens, which the pair has: letters and digits in turn.
 GRAMMAR = 'root ::= ([a-z] [a-z] [0-9])+ "."'
 
@@ -92,7 +90,7 @@ def compare_lookup(path: Path, arguments: argparse.Namespace) -> None:
     )
     with closing(Machine(path, options)) as machine:
         known = None if arguments.unexplored else explored(machine)
-        steering = Steering(Controller(), Widths(on_cpu=True, known=known, tell=print))
+        steering = Steering(Controller(), Widths(lossless=True, known=known, tell=print))
         print("| prompt lookup on | plain tok/s | ratio (spread) | accepted | same | goal |")
         print("|---|---|---|---|---|---|", flush=True)
         for name, questions, goal in (
@@ -150,84 +148,6 @@ def _lookup_row(
     return f"| {name} | {speed:.1f} | {spread(ratios)} | {accepted} | {n_same} of {n_answers} |"
 
 
-class Recording(Forced):
-    """A forced controller that adds up what it is told."""
-
-    def __init__(self, n_rows: int) -> None:
-        super().__init__(n_rows)
-        self.batch_s: list[float] = []
-        self.draft_s: list[float] = []
-
-    def drafted(self, kind: Kind, n_tokens: int, seconds: float) -> None:
-        super().drafted(kind, n_tokens, seconds)
-        self.draft_s.append(seconds)
-
-    def evaluated(self, kind: Kind, width: int, n_tokens: int, seconds: float) -> None:
-        super().evaluated(kind, width, n_tokens, seconds)
-        self.batch_s.append(seconds)
-
-
-def compare_pair(arguments: argparse.Namespace) -> None:
-    """Table 2."""
-    print("\n| draft model | agrees | batch, draft | predicted | measured (spread) | off |")
-    print("|---|---|---|---|---|---|", flush=True)
-    with opened_pair(arguments.threads) as at_work:
-        for n_rows in (2, 3, 4):
-            print(_pair_row(at_work, n_rows, arguments), flush=True)
-        adaptive = Controller()
-        ratios = []
-        for number in range(arguments.rounds):
-            alone, ours = _both(at_work, adaptive, number, arguments)
-            ratios.append(alone.seconds / ours.seconds)
-        print(f"| as it decides | | | | {spread(ratios)} | |")
-
-
-def _pair_row(at_work: PairAtWork, n_rows: int, arguments: argparse.Namespace) -> str:
-    """For a draft length: an answer brings 1 + a + a² + ... tokens for a draft and a batch, whose
-    times are those of the answer itself, as a single decode's is of the answer without."""
-    ratios, predictions, batches, drafts = [], [], [], []
-    for number in range(arguments.rounds):
-        recording = Recording(n_rows)
-        alone, ours = _both(at_work, recording, number, arguments)
-        if alone.tokens != ours.tokens:
-            raise SystemExit("the answers differ")
-        single_s = alone.seconds / (len(alone.tokens) - 1)
-        share = agreement(at_work.pair, alone.tokens)
-        expected = sum(share**n for n in range(n_rows))
-        batches.append(statistics.mean(recording.batch_s) / single_s)
-        drafts.append(statistics.mean(recording.draft_s) / single_s)
-        predictions.append(expected / (batches[-1] + drafts[-1]))
-        ratios.append(alone.seconds / ours.seconds)
-    off = statistics.median(r / p for r, p in zip(ratios, predictions, strict=True)) - 1
-    costs = f"{statistics.median(batches):.2f}, {statistics.median(drafts):.2f}"
-    predicted = statistics.median(predictions)
-    return (
-        f"| {n_rows - 1} at a time | {share:.2f} | {costs} | {predicted:.2f} | {spread(ratios)} | "
-        f"{off:+.0%} |"
-    )
-
-
-def _both(
-    at_work: PairAtWork, controller: Controller, number: int, arguments: argparse.Namespace
-) -> tuple[Said, Said]:
-    """An answer without drafts and with."""
-    n_tokens = min(arguments.tokens, 240)  # with the prompt no more than 256, where all is exact
-    answer = at_work.machine.answer
-    steering = Steering(controller, Widths(on_cpu=True, known=EXACT))
-    plain = Steering(Controller(), steering.widths)
-    return in_turns(
-        lambda: answer(PROMPT, n_tokens, [], plain),
-        lambda: answer(PROMPT, n_tokens, [at_work.drafter], steering),
-        number,
-    )
-
-
-def agreement(pair: Pair, said: Sequence[int]) -> float:
-    """How often the draft would say the same."""
-    same = (pair.draft_table[token] == pair.target_table[token] for token in said)
-    return sum(same) / len(said)
-
-
 def compare_answers(arguments: argparse.Namespace) -> None:
     """Table 3."""
     settings: dict[str, Callable[[int], SamplingParams]] = {
@@ -244,7 +164,7 @@ def compare_answers(arguments: argparse.Namespace) -> None:
     print("|---|---|---|---|---|---|---|", flush=True)
     with opened_pair(arguments.threads) as at_work:
         answer = at_work.machine.answer
-        steering = Steering(Forced(), Widths(on_cpu=True, known=EXACT))
+        steering = Steering(Forced(), Widths(lossless=True, known=EXACT))
         for name, setting in settings.items():
             n_differ = n_tokens = n_drafted = n_accepted = 0
             for seed in range(arguments.prompts):

@@ -36,6 +36,15 @@ def _programs_hear_signals() -> None:
             signal.signal(signum, lambda *_: None)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The user's cache folder is neither read nor written, by the programs that tests start, too:
+    what is remembered there of this machine would change how models are loaded."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FWLOCAL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama with a chat template."""

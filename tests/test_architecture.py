@@ -117,3 +117,29 @@ def test_help_imports_nothing_heavy() -> None:
         "assert not loaded, loaded\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+
+
+NOT_FOR_AN_ANSWER = (
+    *("fwlocal.bench", "fwlocal.children", "fwlocal.cli.bench", "fwlocal.cli.chat"),
+    *("fwlocal.cli.library", "fwlocal.cli.pull", "fwlocal.cli.tune", "fwlocal.cli.worker"),
+    *("fwlocal.doctor", "fwlocal.forecast", "fwlocal.hub", "fwlocal.loader.isolation"),
+    *("fwlocal.parallel", "fwlocal.pull", "fwlocal.repl", "fwlocal.sessions", "fwlocal.tune"),
+    *("convert", "huggingface_hub", "jinja2", "matplotlib", "numpy", "prompt_toolkit", "pygments"),
+    *("rich", "pickle", "multiprocessing", "asyncio"),
+)
+
+
+def test_an_answer_waits_for_no_module_that_it_does_not_need(tiny_gguf: Path, home: Path) -> None:
+    command = ["run", "-m", str(tiny_gguf), "--prompt-format", "chatml", "--max-tokens", "2"]
+    command += ["--threads", "1", "--no-cache", "hello"]
+    code = (
+        "import sys\n"
+        "from fwlocal.cli import cli\n"
+        f"cli.main({command!r}, standalone_mode=False)\n"
+        f"unneeded = {NOT_FOR_AN_ANSWER!r}\n"
+        "folders = tuple(f'{name}.' for name in unneeded)\n"
+        "loaded = [n for n in sys.modules if n in unneeded or n.startswith(folders)]\n"
+        "assert not loaded, loaded\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from fwlocal.cli.cache import cache
+from fwlocal.cli.cache import _table, cache
+from fwlocal.config import Config, load_config
 from fwlocal.errors import ModelNotFound, RegistryError, StoreError, UsageError
+from fwlocal.prefix_cache.contents import described, hindrance
 from tests.prefix_cache.kept import SETTING, Machine
 
 Verb = Callable[..., tuple[str, str]]
@@ -19,6 +24,7 @@ Verb = Callable[..., tuple[str, str]]
 pytestmark = pytest.mark.usefixtures("home")
 
 WHALE, OTHER = SETTING, replace(SETTING, model="gull", fingerprint="cd" * 32)
+DAY = datetime.fromtimestamp(1_000_001).strftime("%Y-%m-%d %H:%M").split()  # by this clock
 FIRST, SECOND, THIRD = ([1000 * n + i for i in range(300 + n)] for n in (1, 2, 3))
 
 
@@ -57,10 +63,23 @@ def test_list(verb: Verb, kept: Machine) -> None:
 
     assert heading.split() == ["MODEL", "TOKENS", "SIZE", "USED"]
     assert [row.split() for row in rows] == [
-        ["gull", "303", "5", "kB", "1970-01-12", "13:46:43"],
-        ["whale:Q8_0", "302", "301", "kB", "1970-01-12", "13:46:42"],
-        ["whale:Q8_0", "301", "3", "kB", "1970-01-12", "13:46:41"],
+        ["gull", "303", "5", "kB", *DAY],
+        ["whale:Q8_0", "302", "301", "kB", *DAY],
+        ["whale:Q8_0", "301", "3", "kB", *DAY],
     ]
+
+
+@pytest.mark.parametrize(("columns", "has_time"), [(40, False), (80, True), (120, True)])
+def test_list_in_a_terminal_of_any_width(kept: Machine, columns: int, *, has_time: bool) -> None:
+    shown = io.StringIO()
+    _table(described(kept.cache.root)).show(
+        Console(file=shown, width=columns, force_terminal=True, color_system=None)
+    )
+
+    lines = [line.rstrip() for line in shown.getvalue().splitlines()]
+    assert max(map(len, lines)) <= columns
+    assert len(lines) == 4, "a row for each, whole"
+    assert ("USED" in lines[0]) == has_time
 
 
 def test_list_as_json(verb: Verb, kept: Machine) -> None:
@@ -99,6 +118,92 @@ def test_size(verb: Verb, kept: Machine, folder: Path) -> None:
         "size_bytes": sum(path.stat().st_size for path in kept.entries),
         "bound_bytes": 4 << 30,
     }
+
+
+@pytest.fixture
+def config(home: Path) -> Path:
+    """The user's config.toml, not there yet."""
+    return home.parent / "config" / "config.toml"
+
+
+def test_the_bound_is_set(verb: Verb, kept: Machine, folder: Path, config: Path) -> None:
+    assert verb("size", "2G") == (f"310 kB in 3 prompts (2.0 GiB at most): {folder}\n", "")
+    assert config.read_text() == 'prefix_cache = "2G"\n'
+    assert load_config(config.parent).prefix_cache_bytes == 2 << 30
+    assert json.loads(verb("size", " 0.5 GiB ", "--json")[0])["bound_bytes"] == 1 << 29
+
+
+def test_what_is_more_than_the_bound_leaves(verb: Verb, folder: Path, config: Path) -> None:
+    machine = Machine(folder, bound_bytes=4 << 20)
+    machine.put(FIRST, WHALE, 900_000)
+    machine.put(SECOND, WHALE, 900_000)
+
+    out, err = verb("size", "1M")
+
+    assert out.startswith("901 kB in 1 prompt (1 MiB at most): ")
+    assert err == "fwlocal: 1 prompt forgotten, 901 kB freed\n"
+    assert machine.common(SECOND) == 301, "the one that was used last"
+
+
+def test_off(verb: Verb, kept: Machine, folder: Path, config: Path) -> None:
+    out, err = verb("size", "0")
+
+    assert out == f"0 B in 0 prompts (turned off in config.toml): {folder}\n"
+    assert err == "fwlocal: 3 prompts forgotten, 310 kB freed\n"
+    assert load_config(config.parent).prefix_cache_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", 'prefix_cache = "2G"\n'),
+        ('keys = "vi"', 'prefix_cache = "2G"\nkeys = "vi"'),
+        (
+            '# mine\n prefix_cache="9G"  # much\nkeys = "vi"\n',
+            '# mine\nprefix_cache = "2G"  # much\nkeys = "vi"\n',
+        ),
+        ("'prefix_cache' = '9G'", 'prefix_cache = "2G"'),
+        ('\ufeff# prefix_cache = "1G"\n', 'prefix_cache = "2G"\n# prefix_cache = "1G"\n'),
+    ],
+)
+def test_all_else_in_the_config_stays(verb: Verb, config: Path, before: str, after: str) -> None:
+    config.parent.mkdir()
+    config.write_text(before, encoding="utf-8")
+
+    verb("size", "2G")
+
+    assert config.read_text(encoding="utf-8") == after
+    assert load_config(config.parent) == Config(
+        prefix_cache="2G", keys="vi" if "vi" in before else "emacs"
+    )
+
+
+@pytest.mark.parametrize("most", ["much", "-1", "2X", "100", "", "9999T"])
+def test_a_bound_that_is_none(verb: Verb, kept: Machine, config: Path, most: str) -> None:
+    with pytest.raises(UsageError, match="MOST"):
+        verb("size", "--", most)
+
+    assert not config.exists()
+    assert len(kept.entries) == 3
+
+
+def test_a_config_that_cannot_be_written_or_read(verb: Verb, config: Path) -> None:
+    config.parent.write_text("a file")
+    with pytest.raises((RegistryError, StoreError), match="config"):
+        verb("size", "2G")
+    config.parent.unlink()
+    config.parent.mkdir()
+    config.write_text("nonsense = 1\n")
+    with pytest.raises(RegistryError, match="nonsense"):
+        verb("size", "2G")
+    assert config.read_text() == "nonsense = 1\n"
+
+
+def test_why_nothing_new_is_kept(verb: Verb, tmp_path: Path, folder: Path) -> None:
+    assert hindrance(folder) == ""
+    folder.parent.write_text("a file")
+
+    assert hindrance(folder) == f"{folder.parent} is no folder; set FWLOCAL_CACHE to another one"
 
 
 def test_clear(verb: Verb, kept: Machine) -> None:

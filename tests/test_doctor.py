@@ -14,6 +14,8 @@ from rich.console import Console
 from fwlocal.doctor import Report, as_data, examine, show
 from fwlocal.doctor.examination import Worker
 from fwlocal.workers import WorkerDevice
+from tests import tiny_llama
+from tests.prefix_cache.kept import Machine
 from tests.workers.loopback import LoopbackWorker
 
 
@@ -21,9 +23,15 @@ from tests.workers.loopback import LoopbackWorker
 def config(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of the user's settings; none of the developer's caches is used, on Linux."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(home.parent / "cache"))
+    monkeypatch.setenv("FWLOCAL_CACHE", str(home.parent / "cache"))
     folder = home.parent / "config"
     folder.mkdir()
     return folder
+
+
+def rows(report: Report, label: str, count: int = 1) -> list[str]:
+    """What stands behind a label, and below it."""
+    return [line.strip() for line in shown(report).partition(f"\n{label}")[2].splitlines()[:count]]
 
 
 def shown(report: Report, *, is_terminal: bool = False, width: int = 80) -> str:
@@ -110,3 +118,68 @@ def test_a_config_toml_that_is_wrong(config: Path) -> None:
         "unknown key 'worker'; did you mean 'workers'?"
     ]
     assert problems[0].fix == f"correct {config / 'config.toml'}, or move it away"
+
+
+def test_what_the_prefix_cache_holds(config: Path) -> None:
+    folder = config.parent / "cache" / "prefixes"
+    (config / "config.toml").write_text('prefix_cache = "2G"\n')
+    none = rows(examine(), "prefix cache")
+
+    assert Machine(folder).put([*range(1000)]) == "written"
+    report = examine()
+
+    assert none == [f"0 B in 0 prompts (2.0 GiB at most): {folder}"]
+    assert report.prompts is not None
+    size = sum(path.stat().st_size for path in folder.glob("*.kv"))
+    assert (report.prompts.n_prompts, report.prompts.size_bytes) == (1, size)
+    assert rows(report, "prefix cache") == [
+        f"{size / 1000:.0f} kB in 1 prompt (2.0 GiB at most): {folder}"
+    ]
+    assert as_data(report)["prompts"]["bound_bytes"] == 2 << 30
+
+
+def test_a_prefix_cache_that_is_turned_off(config: Path) -> None:
+    (config / "config.toml").write_text('prefix_cache = "0"\n')
+    (config.parent / "cache").mkdir(exist_ok=True)
+    (config.parent / "cache" / "prefixes").write_text("a file\n")
+
+    report = examine()
+
+    assert "(turned off in config.toml): " in rows(report, "prefix cache")[0]
+    assert not [problem for problem in report.problems if "prefixes" in problem.what]
+
+
+def test_a_prefix_cache_that_cannot_be_used(config: Path) -> None:
+    (config.parent / "cache").mkdir(exist_ok=True)
+    (config.parent / "cache" / "prefixes").write_text("a file\n")
+
+    (problem,) = [one for one in examine().problems if "prefixes" in one.what]
+
+    assert "cannot be read" in problem.what
+    assert "set FWLOCAL_CACHE to another folder" in problem.fix
+
+
+def test_the_models_that_draft_for_others(config: Path, home: Path) -> None:
+    def put(name: str, layers: int, *extra: str) -> None:
+        tokens = tuple((text, -50.0, 1) for text in extra)
+        n_vocab = len(tiny_llama.vocabulary()) + len(extra)
+        shape = tiny_llama.Shape(num_hidden_layers=layers, vocab_size=n_vocab)
+        (home / name).mkdir(parents=True, exist_ok=True)
+        path = home / name / f"{name}-Q4_K_M.gguf"
+        tiny_llama.write_gguf(path, shape, extra_tokens=tokens)
+
+    assert rows(examine(), "drafts") == ["none: models.toml names one for no model on this disk"]
+
+    put("freewilly2", 3, "one")
+    assert rows(examine(), "drafts") == [
+        "freewilly2: stable-beluga-7b is not on this disk; `fwlocal pull stable-beluga-7b` "
+        "brings it"
+    ]
+
+    put("stable-beluga-7b", 2, "one")
+    put("stable-beluga-13b", 3, "two")
+    ready, other = rows(examine(), "drafts", 2)
+
+    assert ready == "freewilly2: stable-beluga-7b:Q4_K_M drafts for it"
+    assert other.startswith("✗ stable-beluga-13b: the draft stable-beluga-7b-Q4_K_M.gguf has ano")
+    assert "is 'one' and not 'two'" in other

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fwlocal import llama
-from fwlocal.kv_cache import LEAST_MOVED, KVCache, behind_gap
+from fwlocal.kv_cache import LEAST_MOVED, MOST_SHORT, KVCache, behind_gap, first_n_ctx
 from tests import tiny_llama, tiny_mamba
 
 FIRST, GONE, LAST = [1, *range(10, 40)], list(range(40, 140)), list(range(140, 240))
@@ -217,3 +217,51 @@ def test_the_longest_stretch_is_found(cached: list[int], prompt: list[int]) -> N
     longest = max(map(common, range(shared + 1, len(cached))), default=0)
     assert length == (longest if longest >= LEAST_MOVED else 0)
     assert not length or common(start) == length
+
+
+@pytest.mark.parametrize(
+    ("n_prompt", "n_answer", "n_ctx"),
+    [
+        (40, 16, 512),  # a batch at least
+        (512, 1, 768),
+        (500, 524, 1024),
+        (40, 1024, 4096),  # nobody knows how long the answer will be
+        (513, 16, 4096),  # the disk may have a long state for it
+        (5000, 16, 5120),
+    ],
+)
+def test_a_short_question_gets_a_small_context(n_prompt: int, n_answer: int, n_ctx: int) -> None:
+    assert first_n_ctx(8192, n_prompt, n_answer, n_batch=512) == n_ctx
+
+
+@given(
+    st.integers(0, 20_000),
+    st.integers(1, 20_000),
+    st.integers(0, 5000),
+    st.sampled_from([32, 512, 2048]),
+)
+def test_the_first_context_holds_the_prompt_and_its_batches(
+    trained: int, n_prompt: int, n_answer: int, n_batch: int
+) -> None:
+    n_ctx = first_n_ctx(trained, n_prompt, n_answer, n_batch=n_batch)
+
+    assert n_ctx >= min(n_prompt + n_answer, trained or n_ctx)
+    assert n_ctx >= min(n_batch, trained or n_batch)
+    assert n_ctx <= (trained or n_ctx)
+
+
+def test_a_small_context_grows_to_the_default_and_evaluates_nothing_again(tmp_path: Path) -> None:
+    shape = tiny_llama.Shape(max_position_embeddings=8192)
+    path = tiny_llama.write_gguf(tmp_path / "long.gguf", shape)
+    model = llama.Model(path, llama.LoadOptions())
+    cache = KVCache(model, llama.ContextOptions(n_ctx=0, n_threads=1), lambda: False)
+    prompt, sizes = [3 + i % 200 for i in range(800)], []
+    for n_prompt in (40, 800):
+        cache.make_room(n_prompt, MOST_SHORT // 2)
+        kept = cache.keep_common(prompt[:n_prompt])
+        sizes.append((cache.n_ctx, kept))
+        cache.evaluate(prompt[kept:n_prompt])
+    cache.close()
+    model.close()
+
+    assert sizes == [(768, 0), (4096, 40)]

@@ -42,7 +42,7 @@ def engine(real_gguf: Path) -> Iterator[Engine]:
 def reference(real_gguf: Path) -> Iterator[Any]:
     """llama-cpp-python's high-level class: another loop over the same kernels."""
     module = importlib.import_module("llama_cpp")
-    llama = module.Llama(str(real_gguf), n_ctx=1024, flash_attn=True, verbose=False)
+    llama = module.Llama(str(real_gguf), n_ctx=1024, flash_attn=False, verbose=False)
     yield llama
     llama.close()
 

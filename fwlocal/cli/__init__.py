@@ -15,44 +15,11 @@ from typing import Any, NoReturn
 
 import click
 
+import fwlocal.bash_completion  # noqa: F401 (it registers itself, before any verb is there)
 from fwlocal import __version__
-from fwlocal.cli.bench import bench
-from fwlocal.cli.cache import cache
-from fwlocal.cli.chat import chat
-from fwlocal.cli.conversion import convert
-from fwlocal.cli.imatrix import imatrix
-from fwlocal.cli.library import import_model, list_models, rm, show, verify, where
 from fwlocal.cli.output import NotifyHandler, notify, print_json
-from fwlocal.cli.plan import plan
-from fwlocal.cli.pull import pull
-from fwlocal.cli.replay import replay
-from fwlocal.cli.run import prompt, run
-from fwlocal.cli.sessions import sessions
-from fwlocal.cli.tune import tune
-from fwlocal.cli.worker import worker
+from fwlocal.cli.verbs import Verbs
 from fwlocal.errors import DoesNotFit, FwlocalError, Interrupted
-
-VERBS = (
-    run,
-    replay,
-    chat,
-    sessions,
-    prompt,
-    plan,
-    bench,
-    tune,
-    pull,
-    convert,
-    imatrix,
-    list_models,
-    show,
-    where,
-    rm,
-    verify,
-    import_model,
-    cache,
-    worker,
-)
 
 
 class _ReaderGone(Exception):
@@ -70,7 +37,7 @@ class _Group(click.Group):
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@click.group(cls=_Group, context_settings=_SETTINGS, invoke_without_command=True)
+@click.group(cls=_Group, commands=Verbs(), context_settings=_SETTINGS, invoke_without_command=True)
 @click.version_option(__version__, prog_name="fwlocal")
 @click.pass_context
 def cli(context: click.Context) -> None:
@@ -104,10 +71,6 @@ def models(as_json: bool) -> None:
         from rich.console import Console
 
         catalogue.show(registry, store, Console())
-
-
-for verb in VERBS:
-    cli.add_command(verb)
 
 
 @cli.command()

@@ -41,6 +41,7 @@ def answer_once(asked: str | Sequence[Message], output: Output, rest: dict[str, 
     if n is not None and n > 1 and sampling["temperature"] == 0:
         raise UsageError(f"--n {n}: at temperature 0 all answers are the same; leave one out")
     request = oneshot.Request(turns, system, max_tokens, sampling, stop, n, logprobs or 0)
+    rest["brief"] = True
     with loaded_model(rest, quiet=output.quiet) as loaded:
         exit_code = oneshot.answer(loaded, request, output)
     if exit_code:
@@ -101,7 +102,7 @@ def load_model(
     library, tell = loader.Library.default(), told(quiet=quiet)
     with silenced(quiet=quiet):
         file, header = loader.open_file(model, library, tell)
-        draft_file = loader.find_draft(draft, file, header, library)
+        draft_file = loader.find_draft(draft, file, header, library, tell)
     with catching(interrupt, patient=patient), ProgressBar(f"loading {file.name}") as bar:
         loaded = loader.load(
             file,

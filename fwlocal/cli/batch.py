@@ -18,7 +18,7 @@ from fwlocal.cli.asked import (
     silenced,
     told,
 )
-from fwlocal.errors import FwlocalError, Interrupted, UsageError
+from fwlocal.errors import DoesNotFit, FwlocalError, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from fwlocal.gguf import GGUFHeader
@@ -56,7 +56,7 @@ def run_batch(
         asker = _asker(file, header, common, rest)
         with contextlib.closing(asker):
             todo = _to_do(lines, asker, before, out)
-        run = _Run(file, header, parallel, output, tell, rest)
+        run = _Run(file, header, parallel, output, tell, {**rest, "brief": True})
         run.answer(todo, asker, written, out)
 
 
@@ -191,14 +191,14 @@ class _Run:
     def _pool(
         self, todo: Todo, chosen: EngineOptions, bar: BatchBar, interrupt: Interrupt
     ) -> Iterator[Answers]:
-        from fwlocal.offload import Request
         from fwlocal.parallel import Pool, pool_size
         from fwlocal.parallel.loading import context_limit, load_several
         from fwlocal.progress import ProgressBar
 
         limit = context_limit(chosen, self._header)
-        shares = todo.shares_beginnings(Request(limit).n_batch)
-        size = pool_size(todo.needs, self._parallel, limit, keeps_prefix=shares)
+        size = pool_size(todo.needs, self._parallel, limit)
+        if todo.shares_beginnings(min(size.n_ctx, _n_batch(chosen, self._header))):
+            size = pool_size(todo.needs, self._parallel, limit, keeps_prefix=True)
         with ProgressBar(f"loading {self._file.name}") as loading:
             loaded = load_several(
                 self._file,
@@ -248,6 +248,24 @@ class _Run:
             raise FwlocalError(
                 f"{counts.n_cut} of {n_all} answers were cut; --max-tokens allows more"
             )
+
+
+def _n_batch(chosen: EngineOptions, header: GGUFHeader) -> int:
+    """Tokens that llama.cpp gets at once: as asked, or as `fwlocal tune` found it."""
+    from fwlocal.loader.options import request_of
+    from fwlocal.loader.planning import look_around
+    from fwlocal.loader.remembered import with_tuned
+    from fwlocal.offload import footprint, make_plan
+
+    request = request_of(chosen, header)
+    site = look_around((), chosen.n_threads)
+    try:
+        plan = make_plan(footprint(header), site.machine, request)
+    except DoesNotFit:  # what loads it says so, if a smaller context does not fit either
+        return request.n_batch
+    gpus, n_threads = site.machine.gpus, site.n_threads
+    found = with_tuned(request, header, plan, gpus=gpus, n_threads=n_threads)
+    return request.n_batch if found is None else found.request.n_batch
 
 
 def _nobody(take: Callable[[], object]) -> Iterator[Any]:

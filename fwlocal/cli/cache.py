@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from fwlocal.cli.output import notify, print_json
 from fwlocal.completion import stored_model
-from fwlocal.errors import UsageError
+from fwlocal.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from fwlocal.prefix_cache import Described
     from fwlocal.tables import Table
 
+_BOUND = re.compile(r"""^[ \t]*["']?prefix_cache["']?[ \t]*=[^\n#]*[^\n# \t]""", re.MULTILINE)
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -25,9 +29,9 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def cache(context: click.Context, as_json: bool) -> None:
     """Prompts kept evaluated on this disk, so that none is evaluated twice.
 
-    Alone it lists them. They are kept by themselves, up to `prefix_cache` of config.toml ("4G"; 0
-    turns it off), and those used longest ago leave first. Of a prompt only its token ids are kept,
-    readable by you alone.
+    Alone it lists them. They are kept by themselves, 4G of them unless `fwlocal cache size` is told
+    otherwise, and those used longest ago leave first. Their texts are kept as token ids, readable
+    by you alone; --no-cache keeps and reads none.
     """
     if context.invoked_subcommand is None:
         _list(as_json)
@@ -73,41 +77,94 @@ def _table(entries: Sequence[Described]) -> Table:
             entry.model,
             str(entry.n_tokens),
             sized(entry.size_bytes),
-            entry.last_used.replace("T", " ").removesuffix(":00Z").removesuffix("Z") or "-",
+            _local(entry.last_used),
         )
         for entry in entries
     ]
     return Table(columns, rows)
 
 
+def _local(moment: str) -> str:
+    """A moment for people, by their own clock, as `fwlocal sessions` tells it."""
+    if not moment:
+        return "-"
+    utc = datetime.fromisoformat(moment.replace("Z", "+00:00"))  # Python 3.10 reads no Z
+    return utc.astimezone().strftime("%Y-%m-%d %H:%M")
+
+
 @cache.command()
+@click.argument("most", required=False, metavar="[MOST]")
 @_json
-def size(as_json: bool) -> None:
-    """Tell how much is kept, how much may be, and where."""
+def size(most: str | None, as_json: bool) -> None:
+    """Tell how much is kept and where, or bound it by MOST.
+
+    MOST is a size as in 2G, or 0, which turns the cache off. It is written into config.toml, and
+    what is more than that is forgotten, those used longest ago first.
+    """
     from fwlocal.files import sized
     from fwlocal.prefix_cache import default_folder
-    from fwlocal.prefix_cache.contents import described, size_bytes
+    from fwlocal.prefix_cache.contents import described, hindrance, size_bytes
     from fwlocal.sizes import gib
 
-    folder, bound = default_folder(), _bound_bytes()
+    folder = default_folder()
+    if most is not None:
+        _bound_by(most)
+    bound = _bound_bytes()
     count, taken = len(described(folder)), size_bytes(folder)
     if as_json:
         facts = {"path": str(folder), "entries": count, "size_bytes": taken, "bound_bytes": bound}
         print_json(facts)
         return
     of = f"{gib(bound)} at most" if bound else "turned off in config.toml"
-    prompts = f"{count} prompt{'s' if count != 1 else ''}"
-    click.echo(f"{sized(taken)} in {prompts} ({of}): {folder}")
+    click.echo(f"{sized(taken)} in {_prompts(count)} ({of}): {folder}")
+    if bound and (reason := hindrance(folder)):
+        notify(f"nothing new is kept: {reason}")
+
+
+def _bound_by(most: str) -> None:
+    """Write what is allowed into config.toml, and forget what is more. Raises UsageError,
+    RegistryError, StoreError."""
+    from fwlocal.config import config_folder, load_config
+    from fwlocal.files import sized
+    from fwlocal.prefix_cache import default_folder
+    from fwlocal.prefix_cache.contents import trim
+    from fwlocal.sizes import parse_size
+
+    most_bytes = parse_size(most, "MOST", may_be_zero=True)
+    load_config(config_folder())  # whoever edits it by hand hears first what is wrong in it
+    _write_bound(config_folder(), most.strip())
+    count, freed = trim(default_folder(), most_bytes)
+    if count:
+        notify(f"{_prompts(count)} forgotten, {sized(freed)} freed")
+
+
+def _write_bound(folder: Path, most: str) -> None:
+    """Put ``prefix_cache`` into the config.toml of ``folder``, and leave all else as it is."""
+    from fwlocal.config import FILE_NAME
+    from fwlocal.files import write_atomically
+
+    path, line = folder / FILE_NAME, f'prefix_cache = "{most}"'
+    try:
+        text = path.read_text(encoding="utf-8-sig") if path.exists() else ""
+        changed, n_found = _BOUND.subn(line, text)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path.resolve(), changed if n_found else f"{line}\n{text}")
+    except OSError as error:
+        raise StoreError(
+            f"{path}: cannot be written ({error.strerror or error}); make it writable, or put "
+            f"{line} there yourself"
+        ) from error
+
+
+def _prompts(count: int) -> str:
+    return f"{count} prompt{'s' if count != 1 else ''}"
 
 
 def _bound_bytes() -> int:
     """What config.toml allows."""
     from fwlocal.config import config_folder, load_config
-    from fwlocal.prefix_cache import DEFAULT_BOUND
-    from fwlocal.sizes import parse_size
 
-    text = str(vars(load_config(config_folder())).get("prefix_cache", DEFAULT_BOUND))
-    return parse_size(text, "prefix_cache", may_be_zero=True)
+    return load_config(config_folder()).prefix_cache_bytes
 
 
 @cache.command()
@@ -123,6 +180,6 @@ def clear(model: str, as_json: bool) -> None:
     if as_json:
         print_json({"removed": count, "freed_bytes": freed})
     elif count or freed:
-        notify(f"{count} prompt{'s' if count != 1 else ''} forgotten, {sized(freed)} freed")
+        notify(f"{_prompts(count)} forgotten, {sized(freed)} freed")
     else:
         notify("no prompt was kept")

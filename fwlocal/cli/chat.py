@@ -127,9 +127,11 @@ def _chat(
     recorder: Recorder, session: Session | None, keys: QuietKeys, rest: dict[str, Any]
 ) -> None:
     from fwlocal.offload import summary
+    from fwlocal.oneshot.writing import tuned_remark
     from fwlocal.repl.hangup import leaving
     from fwlocal.repl.loop import Chat
     from fwlocal.repl.screen import TerminalScreen
+    from fwlocal.sessions.recording import speaker_of
 
     system, is_plain = rest.pop("system"), rest.pop("plain")
     state = _state(rest, is_plain)
@@ -142,19 +144,25 @@ def _chat(
         report_abort(message)
 
     open_it = partial(_open, state, engine_options, verbose, last_words)
-    others_draft = "off" if draft == "off" else "auto"
+
+    def open_again(wanted: str, prompt_format: str | None) -> LoadedModel:
+        """The chat's first model has the draft that was asked for, another one its own."""
+        is_first = wanted in (model, speaker_of(loaded).model)
+        own = draft if is_first or draft == "off" else "auto"
+        return open_it(own, wanted, prompt_format)
+
     try:
         loaded = open_it(draft, model, engine_options.prompt_format)
     except ModelNotFound as error:
         if session is None or model != session.speaker.model:
             raise
         raise ModelNotFound(f"{error}; the chat goes on with another by -m MODEL") from error
-    notify(summary(loaded.plan, loaded.engine.limit))
+    notify(summary(loaded.plan, loaded.engine.limit) + tuned_remark(loaded.plan))
     chat = Chat(
         loaded=loaded,
         conversation=_conversation(loaded, session, system),
         screen=TerminalScreen(_editor(recorder), state, is_plain=is_plain),
-        open=partial(open_it, others_draft),
+        open=open_again,
         state=state,
         recorder=recorder,
     )

@@ -28,7 +28,8 @@ def replay(context: click.Context, /, file: str, as_json: bool, quiet: bool, **r
     """Repeat the answers in FILE, which `fwlocal run --json` wrote, and compare.
 
     Exits 0 where every text is the same, 1 where one is not. FILE may hold the lines of --jsonl,
-    too; - is stdin. What FILE says of the KV cache and the layers holds where no option does.
+    too; - is stdin. What FILE says of the KV cache, the layers, threads and batches holds where no
+    option does; nothing is drafted, or taken from the prefix cache.
     """
     from fwlocal.oneshot import Output
     from fwlocal.oneshot import replay as again
@@ -47,6 +48,9 @@ def replay(context: click.Context, /, file: str, as_json: bool, quiet: bool, **r
         "n_batch": first.running.get("n_batch"),
         "n_ubatch": first.running.get("n_ubatch"),
         "tuned": False,
+        "draft": "off",
+        "lookup": False,
+        "prefix_bytes": 0,
     }
     for name, value in recorded.items():
         if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:

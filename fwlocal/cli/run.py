@@ -57,7 +57,7 @@ _OF_BATCH: Mapping[str, str] = {"out": "--out", "parallel": "--parallel"}
 def run(prompt: tuple[str, ...], dry_run: bool, **rest: Any) -> None:
     """Answer PROMPT on stdout.
 
-    Files (-f) follow it under their names, then text on stdin, each after a blank line.
+    Files (-f) stand before it under their names, text on stdin behind it, with blank lines between.
     """
     batch = rest.pop("batch")
     if batch is not None:
@@ -80,6 +80,11 @@ def _run_batch(batch: str, prompt: tuple[str, ...], rest: dict[str, Any]) -> Non
     if prompt:
         raise UsageError("--batch has the prompts; leave PROMPT out")
     _leave_out(_NOT_OF_BATCH, rest, "has no place beside --batch; leave it out")
+    if rest["draft"] not in ("auto", "off") and not rest["workers"]:
+        raise UsageError(
+            f"--draft {rest['draft']} has no place beside --batch, whose prompts are answered "
+            "together; leave it out"
+        )
     out, parallel = rest.pop("out"), rest.pop("parallel")
     rest.update(as_json=False, jsonl=False, logprobs=None)
     output = _take_output(rest)
@@ -184,8 +189,8 @@ def _show_budget(asked: _Asked, output: Output, rest: dict[str, Any]) -> None:
             budget.Part(f"message {index}, {message.role}", message.content)
             for index, message in enumerate(asked.given)
         ),
-        budget.Part("prompt", asked.prompt),
         *(budget.Part(file.name, file.block) for file in asked.files),
+        budget.Part("prompt", asked.prompt),
         budget.Part("stdin", asked.piped),
     ]
     target = budget.Target(

@@ -16,8 +16,10 @@ from time import localtime, strftime
 from fwlocal import __version__, hardware
 from fwlocal.audit import Audit, read_all
 from fwlocal.config import FILE_NAME, Config, load_config
+from fwlocal.doctor.saving import Draft, KeptPrompts, drafts, kept_prompts
 from fwlocal.errors import FwlocalError, RegistryError
 from fwlocal.hardware import Device, Memory
+from fwlocal.library import Library
 from fwlocal.registry import load_registry, user_file
 from fwlocal.store import default_root
 from fwlocal.tuned import Tuned, all_kept, default_folder, this_machine
@@ -59,7 +61,8 @@ class Report:
     """Everything that ``doctor`` shows. ``llama_cpp_python`` is (installed, required), the
     bandwidth in bytes per second; ``workers`` are config.toml's, ``audits`` the last loads'.
     ``tuned`` are the settings that ``fwlocal tune`` remembered, each with whether it was on this
-    machine with this llama.cpp, and so holds."""
+    machine with this llama.cpp, and so holds; ``prompts`` is the prefix cache, None where llama.cpp
+    is not loaded."""
 
     fwlocal: str
     python: str
@@ -81,6 +84,8 @@ class Report:
     workers: tuple[Worker, ...]
     audits: tuple[Audit, ...]
     tuned: tuple[tuple[Tuned, bool], ...]
+    prompts: KeptPrompts | None
+    drafts: tuple[Draft, ...]
     problems: tuple[Problem, ...]
 
 
@@ -95,6 +100,9 @@ def examine() -> Report:
     config_toml = _own_registry().with_name(FILE_NAME)
     config = _examine_config(config_toml, problems)
     bandwidth = hardware.known_bandwidth()
+    prompts = kept_prompts(config.prefix_cache_bytes)
+    if prompts is not None and prompts.problem is not None:
+        problems.append(Problem(*prompts.problem))
     return Report(
         fwlocal=__version__,
         python=f"{platform.python_version()} ({sys.executable})",
@@ -116,6 +124,8 @@ def examine() -> Report:
         workers=_look_at_all(config.workers),
         audits=read_all(default_root()),
         tuned=_remembered(devices, build),
+        prompts=prompts,
+        drafts=_drafts() if build is not None else (),
         problems=tuple(problems),
     )
 
@@ -137,6 +147,14 @@ def _remembered(devices: tuple[Device, ...], build: str | None) -> tuple[tuple[T
         return ()
     here = this_machine(hardware.machine(devices).gpus, build or "")
     return tuple((tuned, tuned.where == here) for tuned in kept)
+
+
+def _drafts() -> tuple[Draft, ...]:
+    """What is wrong with models.toml, or the models folder, is told elsewhere."""
+    try:
+        return drafts(Library.default())
+    except FwlocalError:
+        return ()
 
 
 def _examine_config(path: Path, problems: list[Problem]) -> Config:

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fwlocal.doctor.examination import Folder, Report, Worker
+from fwlocal.doctor.saving import Draft, KeptPrompts
+from fwlocal.files import sized
 from fwlocal.hardware import Device
+from fwlocal.sizes import gib
 from fwlocal.terminal import inert
 
 if TYPE_CHECKING:
@@ -132,6 +135,30 @@ def _tuned_lines(report: Report) -> Iterator[str]:
         yield "none yet; `fwlocal tune -m MODEL` measures what fits"
 
 
+def _prompts_line(kept: KeptPrompts | None) -> str:
+    if kept is None:
+        return "not looked at, without llama.cpp"
+    most = f"{gib(kept.bound_bytes)} at most" if kept.bound_bytes else "turned off in config.toml"
+    prompts = f"{kept.n_prompts} prompt{'s' if kept.n_prompts != 1 else ''}"
+    return f"{sized(kept.size_bytes)} in {prompts} ({most}): {kept.folder}"
+
+
+def _draft_lines(drafts: tuple[Draft, ...]) -> Iterator[str]:
+    """A line for each model that could have one."""
+    for draft in drafts:
+        if draft.found is None:
+            yield (
+                f"{draft.model}: {draft.named} is not on this disk; `fwlocal pull {draft.named}` "
+                "brings it"
+            )
+        elif draft.problem is not None:
+            yield f"{_BAD} {draft.model}: {inert(draft.problem)}"
+        else:
+            yield f"{draft.model}: {draft.found} drafts for it"
+    if not drafts:
+        yield "none: models.toml names one for no model on this disk"
+
+
 def _told(value: object) -> str:
     return ("off", "on")[value] if isinstance(value, bool) else str(value)
 
@@ -159,4 +186,6 @@ _ROWS: dict[str, Callable[[Report], list[str]]] = {
     "workers": lambda r: [*_worker_lines(r.workers)],
     "loads": lambda r: [*_audit_lines(r)],
     "tuned": lambda r: [*_tuned_lines(r)],
+    "prefix cache": lambda r: [_prompts_line(r.prompts)],
+    "drafts": lambda r: [*_draft_lines(r.drafts)],
 }

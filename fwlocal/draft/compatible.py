@@ -1,4 +1,5 @@
-"""Whether one model can draft for another: it is smaller, and its tokens are the same. Pure.
+"""Whether one model can draft for another: both can take tokens back, it is smaller, and its tokens
+are the same. Pure.
 
 From the headers of both files, before anything is loaded. The rules are llama.cpp's
 (``common/speculative.cpp``): a few tokens more are padding, and the first ones may differ in name.
@@ -11,6 +12,7 @@ from itertools import islice
 from fwlocal.errors import UsageError
 from fwlocal.gguf import GGUFHeader
 from fwlocal.gguf.header import VOCABULARY, GGUFArray
+from fwlocal.offload import footprint
 from fwlocal.sizes import gib
 
 MOST_PADDING = 128  # SPEC_VOCAB_MAX_SIZE_DIFFERENCE
@@ -27,8 +29,26 @@ _SAME_KEYS = {
 
 def check_draft(target: GGUFHeader, draft: GGUFHeader) -> None:
     """Raises UsageError, naming the first thing that is in the way of drafting."""
+    _check_memory(target, draft)
     _check_size(target, draft)
     check_same_vocabulary(target, draft)
+
+
+def _check_memory(target: GGUFHeader, draft: GGUFHeader) -> None:
+    if _keeps_state(target):
+        raise UsageError(
+            f"{target.path.name} keeps a state, which cannot take a draft back; leave --draft out"
+        )
+    if _keeps_state(draft):
+        raise UsageError(
+            f"the draft {draft.path.name} keeps a state, which cannot take tokens back; name "
+            "another draft, or --draft off"
+        )
+
+
+def _keeps_state(header: GGUFHeader) -> bool:
+    """Whether it has recurrent parts (Mamba, RWKV and the like)."""
+    return any(layer.state_bytes for layer in footprint(header).layers)
 
 
 def _check_size(target: GGUFHeader, draft: GGUFHeader) -> None:

@@ -3,8 +3,8 @@
 Expected tokens come from the acceptance so far, seconds from the costs so far (``acceptance``,
 ``costs``); where nothing beats decoding one by one, nothing is drafted, but tried again now and
 then. Whatever the text does, an answer's account keeps what drafting may lose small: a batch is
-drafted only if the account would bear that all of it is wrong, and the less it promises, the less
-it may risk.
+drafted only if the account would bear that all of it is wrong, and the less it promises by what is
+known, the less it may risk.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ LEAST_EVIDENCE = 6  # drafted tokens whose fate is known, before such a trial
 # is measured badly.
 _LOSS, _LOSS_SHARE = 5.0, 0.02
 _TRIAL_LOSS = 5.5  # with trials of what is exact, which are made once for all
-_FULL_GAIN = 1.4  # what promises this may risk all of that
+# What may be risked of what is left of it, by what promises next to nothing, and so much or more.
+_LEAST_RISK, _MOST_RISK, _FULL_GAIN = 0.25, 0.75, 1.4
 _CREDIT = 4.0  # gains that may be lost again
-_FIRST_PATIENCE, _MOST_PATIENCE = 64, 512  # tokens without a draft, before it is tried again
+_FIRST_PATIENCE, _MOST_PATIENCE = 32, 512  # tokens without a draft, before it is tried again
 _PROBED_GAIN = 0.6  # a draft that promises less is not even tried again
 _BEHIND = 0.5  # what a token costs a draft model that evaluates several
 
@@ -69,7 +70,7 @@ class Controller:
         """How many tokens to have drafted where drafting takes time, for a batch of one of
         ``widths`` rows; 0 for none."""
         per_token = self.costs.draft(kind.name)
-        if self.costs.single_s is None or per_token is None:
+        if self.costs.single_s is None or per_token is None or self.costs.is_suspect:
             return 0
         known = self._known(kind)
         best_gain, best = 0.0, 0
@@ -78,7 +79,7 @@ class Controller:
             gain = (1 + known.asked.expected(width - 1)) / cost
             late = known.n_behind * per_token * _BEHIND
             worst = (width - 1) * per_token + late + self.costs.worst_batch(width)
-            if gain > best_gain and self._bears(worst - 1, gain):
+            if gain > best_gain and self._bears(worst - 1, gain, known):
                 best_gain, best = gain, width - 1
         return best if self._is_worth(known, best_gain) else 0
 
@@ -91,7 +92,7 @@ class Controller:
         known = self._known(kind)
         if known.acceptance.n_seen < LEAST_EVIDENCE:
             n_tokens = max(widths) - 1
-            return n_tokens if self._bears(n_tokens * per_token, _FULL_GAIN) else 0
+            return n_tokens if self._bears(n_tokens * per_token, _FULL_GAIN, known) else 0
         return max((n - 1 for n in widths if self._pays(known, n, per_token)), default=0)
 
     def _pays(self, known: _Known, width: int, per_token: float) -> bool:
@@ -103,12 +104,12 @@ class Controller:
         """How many rows to evaluate at once, for a token and the ``n_drafted`` that are there; 1
         where they are better left alone."""
         known = self._known(kind)
-        if self.costs.single_s is None:
+        if self.costs.single_s is None or self.costs.is_suspect:
             return 1
         best_gain, best = 0.0, 1
         for width in widths:
-            gain = self.gain(kind, n_drafted, width)
-            if gain > best_gain and self._bears(self.costs.worst_batch(width) - 1, gain):
+            gain, worst = self.gain(kind, n_drafted, width), self.costs.worst_batch(width)
+            if gain > best_gain and self._bears(worst - 1, gain, known):
                 best_gain, best = gain, width
         return best if self._is_worth(known, best_gain) else 1
 
@@ -175,12 +176,14 @@ class Controller:
         if self.costs.single_s is not None and seconds > 0:
             self._account -= seconds / self.costs.single_s
 
-    def _bears(self, loss: float, gain: float) -> bool:
-        """Whether the account may lose so many decodes more, for what promises such a gain."""
-        allowed = max(_LOSS, _LOSS_SHARE * self._n_tokens)
-        is_again = gain < LEAST_GAIN  # after a long time without
-        risked = 1.0 if is_again else min((gain - 1) / (_FULL_GAIN - 1), 1.0)
-        return self._account - loss >= -allowed * risked
+    def _bears(self, loss: float, gain: float, known: _Known) -> bool:
+        """Whether the account may lose so many decodes more, for what promises such a gain. It is
+        a part of what is left, so that some is left for shorter drafts. Where next to nothing is
+        known yet, or not for a long time, a promise does not count."""
+        left = self._account + max(_LOSS, _LOSS_SHARE * self._n_tokens)
+        is_open = known.acceptance.n_seen < LEAST_EVIDENCE or known.n_idle >= known.patience
+        promise = 1.0 if is_open else min(max((gain - 1) / (_FULL_GAIN - 1), 0.0), 1.0)
+        return loss <= left * (_LEAST_RISK + (_MOST_RISK - _LEAST_RISK) * promise)
 
     def _bears_trial(self, width: int, drafts: float = 0.0) -> bool:
         return self._account - drafts - self.costs.worst_batch(width) >= -_TRIAL_LOSS

@@ -14,6 +14,9 @@ _READINGS = 9
 _STALE = 200  # readings of anything, after which one is believed by half again
 _WORST_ROW = 1.2  # a batch that was not measured takes no longer than this for each row
 _ENOUGH_READINGS = 3  # the first ones after a load are slow
+# Where hardly any token is decoded alone, and others have left the machine since one was, batches
+# seem cheap: at such a part of their usual cost, or after so many, a token alone is measured again.
+_SUSPECT_SHARE, _MOST_BATCHES = 0.8, 50
 
 
 class _Typical:
@@ -44,6 +47,8 @@ class Costs:
         self._drafts: dict[str, _Typical] = {}
         self._n_notes = 0
         self._noted_at: dict[int, int] = {}
+        self._n_batches = 0  # since a token was decoded alone
+        self.is_suspect = False  # what a token alone takes should be measured again
 
     @property
     def single_s(self) -> float | None:
@@ -53,14 +58,23 @@ class Costs:
     def note_single(self, seconds: float) -> None:
         """One token was decoded."""
         self._n_notes += 1
+        before = self._single.value
+        if self.is_suspect and before is not None and 0 < seconds < _SUSPECT_SHARE * before:
+            self._single, self._batches = _Typical(), {}
+        self.is_suspect, self._n_batches = False, 0
         self._single.note(seconds)
 
     def note_batch(self, rows: int, seconds: float) -> None:
         """So many rows were evaluated at once."""
         self._n_notes += 1
         self._noted_at[rows] = self._n_notes
-        if self.single_s is not None:
-            self._batches.setdefault(rows, _Typical()).note(seconds / self.single_s)
+        if self.single_s is None:
+            return
+        ratio, found = seconds / self.single_s, self._batches.setdefault(rows, _Typical())
+        usual = max(found.value or 1.0, 1.0)  # no batch takes less than a token
+        self._n_batches += 1
+        self.is_suspect |= ratio < _SUSPECT_SHARE * usual or self._n_batches > _MOST_BATCHES
+        found.note(ratio)
 
     def note_draft(self, kind: str, n_tokens: int, seconds: float) -> None:
         """So many tokens were drafted."""
@@ -69,26 +83,31 @@ class Costs:
 
     def batch(self, rows: int) -> float:
         """Of so many rows at once; where it was not measured, from the widest narrower batch that
-        was, with further rows as cheap as its. The first readings, any of which may be an accident,
-        and old ones are believed by half."""
-        known = max((n for n in self._batches if n <= rows), default=1)
-        expected, per_row = 1 + self._row_cost * (known - 1), self._row_cost
-        found = self._batches.get(known)
-        if found is not None and found.value is not None:
-            is_fresh = self._n_notes - self._noted_at[known] < _STALE
-            is_sure = is_fresh and found.n_readings >= _ENOUGH_READINGS
-            expected = found.value if is_sure else (expected + found.value) / 2
-            per_row = min(per_row, max((expected - 1) / (known - 1), 0))
-        return expected + per_row * (rows - known)
+        was, with further rows as cheap as its."""
+        cost, per_row, known = 1.0, self._row_cost, 1
+        for width in sorted(width for width in self._batches if width <= rows):
+            cost = self._believed(width, cost + per_row * (width - known))
+            per_row = min(self._row_cost, max((cost - 1) / (width - 1), 0))
+            known = width
+        return cost + per_row * (rows - known)
+
+    def _believed(self, width: int, guess: float) -> float:
+        """What was measured; by half, and the guess, where that are the first readings, any of
+        which may be an accident, or old ones that speak against this width: what was too slow once
+        is not for ever."""
+        found = self._batches[width]
+        if found.value is None:
+            return guess
+        is_fresh = self._n_notes - self._noted_at[width] < _STALE
+        is_sure = found.n_readings >= _ENOUGH_READINGS and (is_fresh or found.value <= guess)
+        return found.value if is_sure else (guess + found.value) / 2
 
     def worst_batch(self, rows: int) -> float:
         """The same where one had better be careful: as long as it might take."""
-        found = self._batches.get(rows)
-        if found is not None and found.value is not None:
-            return max(found.value, self.batch(rows))
-        known = max((n for n in self._batches if n < rows), default=1)
-        base = self.batch(known) if known > 1 else 1.0
-        return base + _WORST_ROW * (rows - known)
+        known = max((width for width in self._batches if width <= rows), default=1)
+        found = self._batches.get(known)
+        measured = found.value if found is not None and found.value is not None else 1.0
+        return max(measured, self.batch(known)) + _WORST_ROW * (rows - known)
 
     def draft(self, kind: str) -> float | None:
         """Of one drafted token, None before one was."""

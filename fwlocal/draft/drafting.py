@@ -10,22 +10,29 @@ from fwlocal.draft.drafter import Drafter
 from fwlocal.draft.lookup import PromptLookup
 from fwlocal.draft.model import DraftModel
 from fwlocal.draft.speculation import Cache, Sampler, Speculation, Steering
-from fwlocal.draft.widths import Widths
+from fwlocal.draft.widths import KnownWidths, Widths
 
 
 class Drafting:
     """``lookup`` drafts from the text itself, ``model`` from a smaller model, which is closed with
-    this."""
+    this. ``learned`` gets at the end what was found out about exact numbers of rows, if anything
+    was."""
 
     def __init__(
-        self, steering: Steering, *, lookup: bool = False, model: DraftModel | None = None
+        self,
+        steering: Steering,
+        *,
+        lookup: bool = False,
+        model: DraftModel | None = None,
+        learned: Callable[[KnownWidths], None] = lambda known: None,
     ) -> None:
         self._steering, self._lookup, self._model = steering, lookup, model
+        self._learned, self._known = learned, steering.widths.known
 
     @classmethod
     def off(cls) -> Drafting:
         """Nothing is drafted."""
-        return cls(Steering(Controller(), Widths(on_cpu=True)))
+        return cls(Steering(Controller(), Widths(lossless=True)))
 
     def speculation(
         self,
@@ -47,6 +54,9 @@ class Drafting:
 
     def close(self) -> None:
         """Free the model that drafts."""
+        if (known := self._steering.widths.known) != self._known:
+            self._known = known
+            self._learned(known)
         if self._model is not None:
             self._model.close()
         self._model = None

@@ -25,7 +25,7 @@ def explore(
     The cache is empty afterwards. What was found is all there is, or less where it was stopped.
     Raises PromptTooLong for a context that is shorter."""
     cache.make_room(N_TOKENS, 0)
-    widths = Widths(on_cpu=True, can_truncate=cache.context.can_truncate)
+    widths = Widths(lossless=True, can_truncate=cache.context.can_truncate)
     for start in _STARTS:
         cache.clear()
         if not cache.evaluate(tokens[:start]):

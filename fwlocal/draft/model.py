@@ -26,8 +26,8 @@ def _nothing() -> None:
 
 class DraftModel:
     """A Drafter; it lives as long as its ``cache``, which it fills and closes, and goes from answer
-    to answer. ``n_vocab`` is that of its model. Raises UsageError for a model that cannot take
-    tokens back."""
+    to answer. ``n_vocab`` are the first tokens, which both models have; what follows them is one's
+    padding. Raises UsageError for a model that cannot take tokens back."""
 
     is_free = False
 
@@ -76,7 +76,7 @@ class DraftModel:
         drafted: list[int] = []
         while True:
             token, probability = likeliest(self._cache.context.logits())
-            if probability < self._least:
+            if probability < self._least or token >= self._n_vocab:
                 break
             drafted.append(token)
             if len(drafted) >= n_max or not self._adds(token):
@@ -86,7 +86,7 @@ class DraftModel:
     def _catches_up(self, tokens: Sequence[int]) -> bool:
         """Have the cache hold ``tokens``, and the logits of the last; False where it cannot."""
         if not tokens or max(tokens[self._n_same :], default=0) >= self._n_vocab:
-            return False  # a token of the larger model's padding
+            return False  # a token of padding
         try:
             return self._follow(tokens)
         except DoesNotFit:
@@ -99,9 +99,9 @@ class DraftModel:
         kept = self._n_same
         while kept < min(len(cache.tokens), len(tokens) - 1) and cache.tokens[kept] == tokens[kept]:
             kept += 1
-        if len(cache.tokens) > kept:
-            cache.context.truncate(kept)
-            del cache.tokens[kept:]
+        if len(cache.tokens) > kept and not cache.context.truncate(kept):
+            kept = 0  # of a sliding window that has moved on
+        del cache.tokens[kept:]
         done = cache.evaluate(tokens[kept:])
         cache.context.synchronize()
         self._n_same = len(cache.tokens)

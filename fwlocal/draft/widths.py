@@ -7,7 +7,7 @@ difference in the last bit soon is another text. So there a number of rows is us
 gave the same logits, to the bit, as decoding one by one; later rows of a trial have read what the
 earlier ones left in the cache, so that it is held to the same. What was found holds for a model, a
 machine and its settings: ``known`` can be kept. A GPU is made for many rows and rounds otherwise;
-there any number is used, which is told.
+there any number is used, and on a CPU where that is asked for, which is told.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ SHORT = 256  # tokens: attention is computed over multiples of it, by other ways
 # so many rows all agree by chance in one of 5,000 cases.
 ENOUGH_ROWS = 32
 CPU_WIDTHS = (2, 3, 4, 8)  # where kernels change their way; shorter drafts are filled up
-GPU_WIDTHS = (2, 3, 4, 5, 6, 7, 8, 10, 12, 16)
+ANY_WIDTHS = (2, 3, 4, 5, 6, 7, 8, 10, 12, 16)
 
 OTHERWISE = (
-    "drafting on a GPU, which rounds otherwise for several tokens at once: where two tokens are "
+    "drafting where several tokens at once are rounded otherwise than one: where two tokens are "
     "all but as likely, the text can differ from that of --draft off --lookup off"
 )
 NEVER = (
     "this model is computed otherwise for several tokens at once, so nothing is drafted, and the "
-    "text stays the same; --flash-attn on may allow it"
+    "text stays the same; --flash-attn on may allow it, --no-lossless does"
 )
 NOT_LONG = (
-    "beyond 256 tokens nothing is drafted here, so that the text stays the same; --kv-type q8_0 "
-    "may allow it"
+    "beyond 256 tokens nothing is drafted here, so that the text stays the same; --no-lossless "
+    "allows it"
 )
 FORGETS_NOTHING = "nothing is drafted: this model keeps a state, which cannot take a draft back"
 
@@ -42,22 +42,30 @@ FORGETS_NOTHING = "nothing is drafted: this model keeps a state, which cannot ta
 @dataclass(frozen=True)
 class KnownWidths:
     """What trials found, in contexts of up to 256 tokens and in longer ones: the numbers of rows
-    that are exact, and those of which it is not known yet. The others are not."""
+    that are exact, and those of which it is not known yet. The others are not. ``_same`` says of
+    those that are open how many rows agreed so far."""
 
     short_sure: tuple[int, ...] = ()
     short_open: tuple[int, ...] = CPU_WIDTHS
     long_sure: tuple[int, ...] = ()
     long_open: tuple[int, ...] = CPU_WIDTHS
+    short_same: tuple[tuple[int, int], ...] = ()
+    long_same: tuple[tuple[int, int], ...] = ()
 
 
 class _Found:
     """What is known of one kind of contexts."""
 
-    def __init__(self, sure: tuple[int, ...], not_tried: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        sure: tuple[int, ...],
+        not_tried: tuple[int, ...],
+        same_rows: tuple[tuple[int, int], ...],
+    ) -> None:
         self.sure = set(sure)
         self.open = set(not_tried)
         self.failed = len(self.sure | self.open) < len(CPU_WIDTHS)
-        self._same_rows: Counter[int] = Counter()
+        self._same_rows = Counter(dict(same_rows))
 
     @property
     def never(self) -> bool:
@@ -76,6 +84,10 @@ class _Found:
             self.sure.add(width)
             self.open.discard(width)
 
+    @property
+    def same(self) -> tuple[tuple[int, int], ...]:
+        return tuple((n, self._same_rows[n]) for n in sorted(self.open) if self._same_rows[n])
+
     def to_try(self) -> tuple[int, ...]:
         """Any, but after one has failed the fewest first."""
         fewest = min(CPU_WIDTHS)
@@ -83,23 +95,23 @@ class _Found:
 
 
 class Widths:
-    """Numbers of rows, the token before the draft included. ``tell`` gets a line for the user,
-    each once."""
+    """Numbers of rows, the token before the draft included: only exact ones where it must be
+    ``lossless``. ``tell`` gets a line for the user, each once."""
 
     def __init__(
         self,
         *,
-        on_cpu: bool,
+        lossless: bool,
         can_truncate: bool = True,
         known: KnownWidths | None = None,
         tell: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self._on_cpu, self._tell = on_cpu, tell
+        self._lossless, self._tell = lossless, tell
         self._told: set[str] = set()
         self._can_truncate = can_truncate
         known = known or KnownWidths()
-        self._short = _Found(known.short_sure, known.short_open)
-        self._long = _Found(known.long_sure, known.long_open)
+        self._short = _Found(known.short_sure, known.short_open, known.short_same)
+        self._long = _Found(known.long_sure, known.long_open, known.long_same)
 
     @property
     def known(self) -> KnownWidths:
@@ -110,6 +122,8 @@ class Widths:
             tuple(sorted(short.open)),
             tuple(sorted(long.sure)),
             tuple(sorted(long.open)),
+            short.same,
+            long.same,
         )
 
     def sure(self, n_cached: int, most: int) -> tuple[int, ...]:
@@ -117,9 +131,9 @@ class Widths:
         if not self._can_truncate:
             self._say(FORGETS_NOTHING)
             return ()
-        if not self._on_cpu:
+        if not self._lossless:
             self._say(OTHERWISE)
-            return tuple(n for n in GPU_WIDTHS if n <= most)
+            return tuple(n for n in ANY_WIDTHS if n <= most)
         return tuple(
             n
             for n in CPU_WIDTHS
@@ -128,7 +142,7 @@ class Widths:
 
     def to_try(self, n_cached: int, most: int) -> tuple[int, ...]:
         """Those of which it is not known."""
-        if not self._on_cpu or not self._can_truncate:
+        if not self._lossless or not self._can_truncate:
             return ()
         return tuple(
             n

@@ -62,12 +62,20 @@ class Context(NativeContext):
         return int(lib.llama_memory_seq_pos_max(self._memory, 0)) + 1
 
     def truncate(self, n_tokens: int) -> bool:
-        """Keep the first ``n_tokens`` positions; False if this kind of model cannot, and then
-        nothing is kept."""
-        if lib.llama_memory_seq_rm(self._memory, 0, n_tokens, -1):
+        """Keep the first ``n_tokens`` positions; False if this kind of model cannot, or if a
+        sliding window would miss some of them, and then nothing is kept."""
+        if self._shows(n_tokens) and lib.llama_memory_seq_rm(self._memory, 0, n_tokens, -1):
             return True
         self._clear()
         return False
+
+    def _shows(self, n_tokens: int) -> bool:
+        """Whether all is there that position ``n_tokens`` sees: llama.cpp leaves out of a state
+        what the window hides at its end, and cuts back behind that without a word."""
+        first = n_tokens - self._model.n_swa + 1
+        if not self._model.n_swa or not n_tokens:
+            return True
+        return bool(lib.llama_memory_seq_pos_min(self._memory, 0) <= max(0, first))
 
     @property
     def can_truncate(self) -> bool:
@@ -122,7 +130,8 @@ class Context(NativeContext):
         return int(lib.llama_state_seq_get_size(self.handle, 0))
 
     def state(self) -> Any:
-        """The cache as bytes, for a context of another size; None while keys are to be moved."""
+        """The cache as bytes, for a context of another size; None while keys are to be moved. Of a
+        sliding window it has what the window still shows, and no more."""
         if self._is_moved:
             return None
         size = self.state_bytes()

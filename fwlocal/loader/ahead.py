@@ -23,16 +23,18 @@ from fwlocal.draft import (
     Widths,
     check_draft,
 )
-from fwlocal.errors import DoesNotFit, FwlocalError
+from fwlocal.errors import DoesNotFit, FwlocalError, Interrupted
 from fwlocal.gguf import GGUFHeader
-from fwlocal.hardware import Machine
+from fwlocal.hardware import Machine, listing_order
 from fwlocal.interrupts import Interrupt
 from fwlocal.kv_cache import KVCache
 from fwlocal.library import Library
+from fwlocal.llama.build import build_id
+from fwlocal.loader.exact_rows import ExactRows
 from fwlocal.loader.native_plan import context_options, load_options
-from fwlocal.loader.opening import open_file
+from fwlocal.loader.opening import open_file, silent
 from fwlocal.loader.planning import Settled, Site, check_growth, settle
-from fwlocal.offload import OffloadPlan, Request
+from fwlocal.offload import OffloadPlan, Request, free_bytes
 from fwlocal.prefix_cache import (
     KeptPrefixes,
     NoPrefixes,
@@ -42,39 +44,53 @@ from fwlocal.prefix_cache import (
     default_folder,
     setting_of,
 )
-from fwlocal.store import ModelFile
+from fwlocal.store import ModelFile, locate
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class DraftFile:
-    """A model that is to draft; its header was checked."""
+    """A model that is to draft; its header was checked. Without one that nobody asked for, it goes
+    on."""
 
     file: ModelFile
     header: GGUFHeader
+    is_asked: bool = True
 
 
 def find_draft(
-    named: str, file: ModelFile, header: GGUFHeader, library: Library
+    named: str,
+    file: ModelFile,
+    header: GGUFHeader,
+    library: Library,
+    notify: Callable[[str], None] = silent,
 ) -> DraftFile | None:
     """The model that ``named`` means: "off" is none, "auto" the one that models.toml names for this
     model, if it is on this disk and can draft.
 
     Raises, for a name, what ``open_file`` does, and UsageError where it cannot draft.
     """
-    wanted = named
     if named == "auto":
-        wanted = (file.spec.draft if file.spec is not None else None) or "off"
-    if wanted == "off":
+        return _known_draft(file, header, library)
+    if named == "off":
+        return None
+    draft = DraftFile(*open_file(named, library, notify))
+    check_draft(header, draft.header)
+    return draft
+
+
+def _known_draft(file: ModelFile, header: GGUFHeader, library: Library) -> DraftFile | None:
+    name = file.spec.draft if file.spec is not None else None
+    if name is None:
         return None
     try:
-        draft = DraftFile(*open_file(wanted, library))
+        if not locate(name, library.registry, library.store).path.exists():
+            return None  # it is not fetched for this
+        draft = DraftFile(*open_file(name, library), is_asked=False)
         check_draft(header, draft.header)
     except FwlocalError:
-        if named == "auto":
-            return None
-        raise
+        return None
     return draft
 
 
@@ -91,7 +107,7 @@ def plan_with_draft(
     header: GGUFHeader,
     site: Site,
     request: Request,
-    plan: Callable[[Site], Settled],
+    plan: Callable[[Site, Request], Settled],
     interrupt: Interrupt,
 ) -> tuple[PlannedDraft, Settled]:
     """The draft's place for as many tokens as the model has, and the model's, by ``plan``, in what
@@ -105,7 +121,8 @@ def plan_with_draft(
     own = replace(request, n_ctx=min(request.n_ctx, trained), n_gpu_layers=None)
     placed = settle(draft.file.path, draft.header, site, own, interrupt)
     rest = replace(site, machine=_less(site.machine, placed.plan))
-    return PlannedDraft(draft, placed), plan(rest)
+    left = replace(request, gpu_memory=_caps_left(site.machine, request, placed.plan))
+    return PlannedDraft(draft, placed), plan(rest, left)
 
 
 def _less(machine: Machine, plan: OffloadPlan) -> Machine:
@@ -121,32 +138,64 @@ def _less(machine: Machine, plan: OffloadPlan) -> Machine:
     return replace(machine, ram=replace(ram, available_bytes=available), gpus=gpus)
 
 
+def _caps_left(machine: Machine, request: Request, plan: OffloadPlan) -> tuple[int, ...] | None:
+    """What a plan leaves of the caps that were asked for, of each GPU as they are listed."""
+    if not request.gpu_memory or not machine.gpus:
+        return request.gpu_memory
+    free = free_bytes(machine, request)
+    taken = {share.device: share.total_bytes for share in plan.gpus}
+    return tuple(max(0, free[n] - taken.get(n, 0)) for n in sorted(free, key=listing_order))
+
+
 def drafting_for(
     model: llama.Model,
-    plan: OffloadPlan,
+    header: GGUFHeader,
+    settled: Settled,
     draft: PlannedDraft | None,
     interrupt: Interrupt,
     *,
     lookup: bool,
+    lossless: bool | None,
 ) -> Drafting:
-    """What drafts for ``model``, a draft loaded. Raises DoesNotFit, Interrupted."""
+    """What drafts for ``model``, a draft loaded; None is ``lossless`` on the CPU alone. Raises
+    DoesNotFit, Interrupted."""
     if draft is None and not lookup:
         return Drafting.off()
+    plan = settled.plan
+    lossless = not plan.gpus if lossless is None else lossless
+    rows = ExactRows(header, plan, context_options(plan, settled.site.n_threads))
     # Whoever asks for a draft is told where there can be none; of what comes by itself, nobody.
     tell = partial(log.debug if draft is None else log.warning, "%s")
-    widths = Widths(on_cpu=not plan.gpus, can_truncate=not model.keeps_state, tell=tell)
+    widths = Widths(
+        lossless=lossless,
+        can_truncate=not model.keeps_state,
+        known=rows.recall() if lossless else None,
+        tell=tell,
+    )
     steering = Steering(Controller(GPU_ROW_COST if plan.gpus else CPU_ROW_COST), widths)
-    loaded = None if draft is None else _load_draft(draft, interrupt)
-    return Drafting(steering, lookup=lookup, model=loaded)
+    loaded = None if draft is None else _load_draft(draft, model.n_vocab, interrupt)
+    return Drafting(steering, lookup=lookup, model=loaded, learned=rows.keep)
 
 
-def _load_draft(planned: PlannedDraft, interrupt: Interrupt) -> DraftModel:
+def _load_draft(planned: PlannedDraft, n_vocab: int, interrupt: Interrupt) -> DraftModel | None:
+    """The draft for a model of ``n_vocab`` tokens; None where llama.cpp refuses one that nobody
+    asked for. Raises FwlocalError, DoesNotFit."""
     settled = planned.settled
 
     def progress(_: float) -> bool:
         return not interrupt.is_set()
 
-    model = llama.Model(settled.path, load_options(settled.plan), progress)
+    try:
+        model = llama.Model(settled.path, load_options(settled.plan), progress)
+    except DoesNotFit:
+        raise
+    except FwlocalError as error:
+        if interrupt.is_set():
+            raise Interrupted(exit_code=interrupt.exit_code) from None
+        if planned.draft.is_asked:
+            raise
+        log.warning("the draft cannot be loaded, so it goes without (%s)", error)
+        return None
     n_threads = settled.site.n_threads
     cache = KVCache(
         model,
@@ -155,7 +204,8 @@ def _load_draft(planned: PlannedDraft, interrupt: Interrupt) -> DraftModel:
         partial(check_growth, settled),
     )
     try:
-        return DraftModel(cache, model.n_vocab, on_close=model.close)
+        # One may have a few tokens of padding more than the other.
+        return DraftModel(cache, min(model.n_vocab, n_vocab), on_close=model.close)
     except BaseException:
         cache.close()
         model.close()
@@ -165,9 +215,14 @@ def _load_draft(planned: PlannedDraft, interrupt: Interrupt) -> DraftModel:
 def prefixes_for(
     model: llama.Model, file: ModelFile, header: GGUFHeader, settled: Settled, bound_bytes: int
 ) -> Prefixes:
-    """The prompts that were evaluated before, on this disk, where they may take ``bound_bytes``."""
-    if not bound_bytes:
+    """The prompts that were evaluated before, on this disk, where they may take ``bound_bytes``.
+
+    None where a state might give another answer: of a sliding window llama.cpp keeps the visible
+    part alone, at another place, which rounds otherwise; and what a worker is, may change.
+    """
+    if not bound_bytes or model.n_swa or settled.site.workers:
         return NoPrefixes()
+    context = context_options(settled.plan, settled.site.n_threads)
 
     def setting_at(n_ctx: int) -> Setting | None:
         return setting_of(
@@ -176,9 +231,10 @@ def prefixes_for(
             settled.plan,
             gpus=settled.site.machine.gpus,
             n_ctx=n_ctx,
-            n_threads=settled.plan.n_threads or settled.site.n_threads,
-            build=llama.build_info(),
-            can_cut=not model.keeps_state and not model.n_swa,
+            n_threads=context.n_threads,
+            n_threads_batch=context.n_threads_batch or context.n_threads,
+            build=build_id(),
+            can_cut=not model.keeps_state,
         )
 
     return KeptPrefixes(PrefixCache(default_folder(), bound_bytes), setting_at)

@@ -37,8 +37,18 @@ class Auditor:
         )
         root = default_root()
         known = read(root, self.audit.file)
-        if known is None or dataclasses.replace(known, made=self.audit.made) != self.audit:
+        if is_news(self.audit, known):
             save(root, self.audit)
         if self._verbose:
             for line in lines(self.audit):
                 log.warning("%s", line)
+
+
+def is_news(audit: Audit, known: Audit | None) -> bool:
+    """Whether to keep an audit: a context that is made for a short question, and taken as it was
+    planned, says no more than the larger one that is ``known``, and each is of another size."""
+    if known is None:
+        return True
+    if audit.n_ctx < known.n_ctx and not audit.is_off:
+        return False
+    return dataclasses.replace(known, made=audit.made) != audit

@@ -87,7 +87,15 @@ def load_planned(
     if settled.plan.gpus:
         cache.open()
     try:
-        drafting = drafting_for(native, settled.plan, job.draft, interrupt, lookup=options.lookup)
+        drafting = drafting_for(
+            native,
+            header,
+            settled,
+            job.draft,
+            interrupt,
+            lookup=options.lookup,
+            lossless=options.lossless,
+        )
     except BaseException:
         cache.close()
         native.close()

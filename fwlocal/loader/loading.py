@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
 
@@ -15,9 +15,14 @@ from fwlocal.formats import choose_format
 from fwlocal.gguf import GGUFHeader
 from fwlocal.interrupts import Interrupt
 from fwlocal.library import Library
-from fwlocal.loader.ahead import DraftFile, find_draft, plan_with_draft, without_draft
+from fwlocal.loader.ahead import (
+    DraftFile,
+    PlannedDraft,
+    find_draft,
+    plan_with_draft,
+    without_draft,
+)
 from fwlocal.loader.here import Job, LoadedModel, load_planned
-from fwlocal.loader.isolation import IsolatedEngine
 from fwlocal.loader.opening import open_file, silent
 from fwlocal.loader.options import EngineOptions, request_of
 from fwlocal.loader.planning import (
@@ -30,7 +35,7 @@ from fwlocal.loader.planning import (
     try_out,
     with_less,
 )
-from fwlocal.offload import summary
+from fwlocal.offload import Request, summary
 from fwlocal.store import ModelFile
 from fwlocal.store.usage import note_use
 
@@ -74,88 +79,105 @@ def load(
     interrupt = interrupt or Interrupt()
     if not options.raw:
         choose_format(file, header, options.prompt_format)
-    request = request_of(options, header)
-    site = look_around(options.workers, options.n_threads)
-
-    def plan(there: Site) -> Settled:
-        return settle(file.path, header, there, request, interrupt)
-
-    planned = None
-    try:
-        if draft is None:
-            settled = plan(site)
-        else:
-            planned, settled = plan_with_draft(draft, header, site, request, plan, interrupt)
-    except DoesNotFit as refusal:
-        if draft is None:
-            raise
-        settled = plan(site)
-        notify(without_draft(refusal))
+    asked = _Asked(file, header, request_of(options, header), interrupt)
+    planned, settled = asked.planned(look_around(options.workers, options.n_threads), draft, notify)
     for line in _unheeded(options, settled):
         notify(line)
     load_it = _load_isolated if options.workers else _load_here
     job = Job(file, options, settled, verbose, planned)
-    loaded = load_it(job, header, notify, on_progress, interrupt)
+    loaded = load_it(job, asked, notify, on_progress)
     for remark in loaded.remarks:
         notify(remark)
     note_use(file)
     return loaded
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What is to be loaded; plans are made of it, and made anew."""
+
+    file: ModelFile
+    header: GGUFHeader
+    request: Request
+    interrupt: Interrupt
+
+    def planned(
+        self, site: Site, draft: DraftFile | None, notify: Callable[[str], None]
+    ) -> tuple[PlannedDraft | None, Settled]:
+        """The places of the draft and of the model; without the draft, which ``notify`` is told,
+        where there is no memory for both."""
+        if draft is None:
+            return None, self._settled(site, self.request)
+        try:
+            return plan_with_draft(
+                draft, self.header, site, self.request, self._settled, self.interrupt
+            )
+        except DoesNotFit as refusal:
+            settled = self._settled(site, self.request)
+            notify(without_draft(refusal))
+            return None, settled
+
+    def with_less(self, job: Job, refusal: DoesNotFit) -> tuple[Job, str]:
+        """The job with less of it on GPUs, the draft first, and a line for the user."""
+        options = job.options
+        if job.draft is None:
+            settled, line = with_less(job.settled, refusal, self.header, self.interrupt)
+            return replace(job, settled=settled), line
+        site = look_around(options.workers, options.n_threads)
+        settled = self._settled(site, self.request)
+        return replace(job, settled=settled, draft=None), without_draft(refusal)
+
+    def _settled(self, site: Site, request: Request) -> Settled:
+        return settle(self.file.path, self.header, site, request, self.interrupt)
+
+
 def _load_here(
     job: Job,
-    header: GGUFHeader,
+    asked: _Asked,
     notify: Callable[[str], None],
     on_progress: Callable[[float], None],
-    interrupt: Interrupt,
 ) -> LoadedModel:
     """Load in this process; again with less where a GPU refuses."""
     while True:
         try:
             if is_risky(job.settled):
-                try_out(job.settled, interrupt)
-            return load_planned(job, header, on_progress, interrupt)
+                try_out(job.settled, asked.interrupt)
+            return load_planned(job, asked.header, on_progress, asked.interrupt)
         except DoesNotFit as refusal:
-            if job.draft is not None:
-                notify(without_draft(refusal))
-                job = replace(job, draft=None)
-                continue
-            settled, line = with_less(job.settled, refusal, header, interrupt)
+            job, line = asked.with_less(job, refusal)
             notify(line)
-            job = replace(job, settled=settled)
 
 
 def _load_isolated(
     job: Job,
-    header: GGUFHeader,
+    asked: _Asked,
     notify: Callable[[str], None],
     on_progress: Callable[[float], None],
-    interrupt: Interrupt,
 ) -> LoadedModel:
     """Load in a process of its own; again with less where a GPU refuses, and after a loss by a plan
     for what is there then, without telling how far it is: whoever listened is gone."""
+    from fwlocal.loader.isolation import IsolatedEngine  # with workers alone
+
     is_loaded = False
+
+    def tell(line: str) -> None:
+        log.warning("%s", line) if is_loaded else notify(line)
 
     def start() -> Job:
         nonlocal job
         if is_loaded:
             site = look_around(job.options.workers, job.options.n_threads)
-            again = settle(job.file.path, header, site, job.settled.request, interrupt)
+            draft = job.draft.draft if job.draft is not None else None
+            planned, again = asked.planned(site, draft, tell)
             if again.plan.gpus != job.settled.plan.gpus:
                 log.warning("%s", summary(again.plan))
-            job = replace(job, settled=again)
+            job = replace(job, settled=again, draft=planned)
         return job
 
     def start_with_less(refusal: DoesNotFit) -> Job:
         nonlocal job
-        if job.draft is not None:
-            line = without_draft(refusal)
-            log.warning("%s", line) if is_loaded else notify(line)
-            job = replace(job, draft=None)
-            return job
-        settled, line = with_less(job.settled, refusal, header, interrupt)
-        log.warning("%s", line) if is_loaded else notify(line)
-        job = replace(job, settled=settled)
+        job, line = asked.with_less(job, refusal)
+        tell(line)
         return job
 
     def progress(fraction: float) -> None:
@@ -166,17 +188,19 @@ def _load_isolated(
         start,
         on_refusal=start_with_less,
         on_progress=progress,
-        interrupt=interrupt,
+        interrupt=asked.interrupt,
         verbose=job.verbose,
         who_is_lost=partial(missing_worker, job.settled.site.workers),
     )
     is_loaded = True
     prompt_format = (
-        None if job.options.raw else choose_format(job.file, header, job.options.prompt_format)
+        None
+        if job.options.raw
+        else choose_format(job.file, asked.header, job.options.prompt_format)
     )
     audit, remarks = cast("tuple[Audit | None, tuple[str, ...]]", engine.extra)
     plan = job.settled.plan
-    return LoadedModel(engine, job.file, header, prompt_format, plan, audit, remarks)
+    return LoadedModel(engine, job.file, asked.header, prompt_format, plan, audit, remarks)
 
 
 def _unheeded(options: EngineOptions, settled: Settled) -> Iterator[str]:

@@ -51,8 +51,10 @@ class EngineOptions:
 
     Where ``tuned``, what ``fwlocal tune`` found for the model and the machine takes the place of
     every None and "auto" of these: threads, batches, flash_attn, kv_type, mmap, mlock and numa.
-    ``lookup`` drafts from the text itself; prompts are kept on the disk in ``prefix_bytes`` at
-    most, 0 for none. Raises UsageError."""
+    ``lookup`` drafts from the text itself; ``lossless`` drafts only where several tokens at once
+    are computed to the bit as one by one, None on the CPU alone; ``brief`` expects no more than 256
+    tokens, where the CPU's flash attention is as fast as plain attention and exact. Prompts are
+    kept on the disk in ``prefix_bytes`` at most, 0 for none. Raises UsageError."""
 
     n_ctx: int | None = None
     n_threads: int | None = None
@@ -73,6 +75,8 @@ class EngineOptions:
     numa: str | None = None
     tuned: bool = True
     lookup: bool = True
+    lossless: bool | None = None
+    brief: bool = False
     prefix_bytes: int = DEFAULT_PREFIX_BYTES
 
     def __post_init__(self) -> None:
@@ -114,6 +118,7 @@ def request_of(options: EngineOptions, header: GGUFHeader) -> Request:
         n_threads_batch=options.n_threads_batch,
         numa=options.numa,
         unasked=_unasked(options) if options.tuned else (),
+        brief=options.brief,
     )
 
 

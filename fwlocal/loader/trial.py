@@ -1,7 +1,8 @@
 """Loads that are tried in a process of their own, where llama.cpp may fail or abort.
 
 A dry load reads only what a file's header says, and tells how large the buffers would be; a full
-one shows whether the devices really give the memory.
+one shows whether the devices really give the memory. Most loads need neither, and so what children
+need is imported with the first.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fwlocal.children import Child, ChildDied, ChildFailed
 from fwlocal.errors import DoesNotFit, FwlocalError, Interrupted, NetworkError
 from fwlocal.interrupts import Interrupt
 from fwlocal.offload import OffloadPlan
 
 if TYPE_CHECKING:
+    from fwlocal.children import Child
     from fwlocal.llama import Buffer
 
 PROCESS = "fwlocal.loader.trial_process"
@@ -54,6 +55,8 @@ class Trials:
     def dry_buffers(self, trial: Trial) -> tuple[Buffer, ...] | None:
         """What a dry load tells; None where it cannot be made. Raises NetworkError for a worker
         that does not answer."""
+        from fwlocal.children import ChildDied, ChildFailed
+
         try:
             return self._run(trial, DRY_TIMEOUT_S)
         except (NetworkError, Interrupted):
@@ -65,12 +68,16 @@ class Trials:
     def buffers(self, trial: Trial) -> tuple[Buffer, ...]:
         """What a full load took. Raises DoesNotFit, or what else a load raises, if it fails; also
         when llama.cpp aborts."""
+        from fwlocal.children import ChildDied
+
         try:
             return self._run(trial, None)
         except ChildDied as died:
             raise DoesNotFit(f"a trial load ended llama.cpp ({died})") from died
 
     def _run(self, trial: Trial, timeout_s: float | None) -> tuple[Buffer, ...]:
+        from fwlocal.children import Child
+
         if self._child is None or not self._child.is_alive:
             self._child = Child(PROCESS)
         self._child.send(trial)

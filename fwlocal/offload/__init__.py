@@ -8,7 +8,7 @@ from fwlocal.offload.context import MIN_N_CTX, default_n_ctx
 from fwlocal.offload.decision import make_plan
 from fwlocal.offload.footprint import Footprint, Layer, footprint
 from fwlocal.offload.plan import DEFAULT_MARGIN_BYTES, OffloadPlan, Request, Share
-from fwlocal.offload.planner import resized, roles_of, with_one_more
+from fwlocal.offload.planner import free_bytes, resized, roles_of, with_one_more
 from fwlocal.offload.wording import summary, where_layers_are
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Share",
     "default_n_ctx",
     "footprint",
+    "free_bytes",
     "make_plan",
     "resized",
     "roles_of",

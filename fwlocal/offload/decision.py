@@ -39,9 +39,13 @@ def make_plan(
 def _on_cpu(planner: Planner, plan: OffloadPlan) -> OffloadPlan:
     """The plan; on a CPU alone, where nobody asks for it, without flash attention. llama.cpp's
     kernel for it is slower there than plain attention, the more so the longer the context; but that
-    keeps a micro-batch's scores, which must take little memory beside the weights."""
+    keeps a micro-batch's scores, which must take little memory beside the weights. A brief text has
+    it: there it is as fast, and it alone computes several tokens to the bit as one by one, so that
+    drafts can be used."""
     if plan.flash_attn != "auto" or plan.kv_type != "f16" or planner.machine.gpus:
         return plan
+    if planner.request.brief:
+        return replace(plan, flash_attn="on")
     without = planner.asking(flash_attn="off").best(plan.n_ctx)
     if without is None:
         return plan

@@ -13,7 +13,8 @@ class Request:
     ``gpu_memory`` caps the free bytes of all GPUs, or of each as they are listed; ``margin_bytes``
     stay free on each, where the layers' number is not asked for. ``n_threads_batch`` are those of
     prefill, None the same as of decoding. ``unasked`` names the settings (``fwlocal.tuned.NAMES``)
-    that nobody asked for, so that what was measured to fit may take their place."""
+    that nobody asked for, so that what was measured to fit may take their place. ``brief`` expects
+    no more than 256 tokens."""
 
     n_ctx: int
     kv_type: str = "auto"
@@ -29,6 +30,7 @@ class Request:
     n_threads_batch: int | None = None
     numa: str | None = None
     unasked: tuple[str, ...] = ()
+    brief: bool = False
 
 
 @dataclass(frozen=True)

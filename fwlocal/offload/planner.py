@@ -72,7 +72,7 @@ class Planner:
         self, model: Footprint, machine: Machine, request: Request, measured: Measured
     ) -> None:
         self.model, self.machine, self.request, self.measured = model, machine, request, measured
-        self.free = _free(machine, request)
+        self.free = free_bytes(machine, request)
         margin = request.margin_bytes if request.n_gpu_layers is None else 0
         self.rooms = [Room(d.name, max(0, self.free[d.name] - margin)) for d in machine.gpus]
 
@@ -199,7 +199,7 @@ def largest_n_ctx(below: int, fits: Callable[[int], bool]) -> int:
     return low * MIN_N_CTX
 
 
-def _free(machine: Machine, request: Request) -> dict[str, int]:
+def free_bytes(machine: Machine, request: Request) -> dict[str, int]:
     """Free bytes of each GPU, within the caps that were asked for: one for all of them, or one for
     each as they are listed. Raises UsageError."""
     free = {device.name: device.free_bytes for device in machine.gpus}

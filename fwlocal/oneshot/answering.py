@@ -13,7 +13,6 @@ from fwlocal.files import sized
 from fwlocal.interrupts import catching
 from fwlocal.loader import LoadedModel
 from fwlocal.model_hash import sha256_of_model
-from fwlocal.offload import where_layers_are
 from fwlocal.oneshot.record import Question, describe, describe_tokens
 from fwlocal.oneshot.writing import Output, Writer, stats_line
 from fwlocal.progress import ProgressBar
@@ -70,8 +69,7 @@ def answer(loaded: LoadedModel, request: Request, output: Output) -> int:
                 asked = replace(question, sampling=question.sampling.following(index))
                 results.append(writer.write(generate(loaded, asked, request.logprobs)))
                 if output.stats:
-                    where = where_layers_are(loaded.plan)  # the context may have grown since
-                    output.stderr.write(f"{stats_line(results[-1])}; {where}\n")
+                    output.stderr.write(f"{stats_line(results[-1], loaded.plan)}\n")
                 if interrupt.is_set():
                     return interrupt.exit_code
         finally:

@@ -20,7 +20,7 @@ from fwlocal.oneshot.batch_lines import Asked, Bad, Id
 from fwlocal.oneshot.batch_order import InOrder
 from fwlocal.oneshot.batch_progress import BatchBar
 from fwlocal.oneshot.batch_question import Asker
-from fwlocal.oneshot.record import Question
+from fwlocal.oneshot.record import Question, saved_work
 from fwlocal.parallel import Failed, Finished, Job, Need
 from fwlocal.parallel.prefix import reusable
 
@@ -152,6 +152,7 @@ class Batch:
         self.counts.n_answers += 1
         self.counts.n_cut += result.finish_reason == "length"
         timings = {name: round(value, 4) for name, value in asdict(result.timings).items()}
+        saved = saved_work(result)  # as a rule nothing: prompts are answered together
         return {
             "id": item.id,
             "text": result.text,
@@ -159,6 +160,7 @@ class Batch:
             "prompt_tokens": result.prompt_tokens,
             "completion_tokens": result.completion_tokens,
             "reused_tokens": result.reused_tokens,
+            **(saved if any(saved.values()) else {}),
             "seed": result.seed,
             "timings": timings,
             "asked": item.asked,

@@ -18,6 +18,7 @@ from fwlocal.prompts import Message
 from fwlocal.sampling import SamplingParams
 
 PROMPT_TOKENS = "tokens of the prompt"
+DRAFTED_TOKENS = "drafted tokens"
 LEAST_LOGPROB = -9999.0  # JSON has no infinity
 
 
@@ -42,8 +43,9 @@ class Question:
 @dataclass(frozen=True)
 class Recorded:
     """An answer as it was recorded, and where it came from. ``kept_tokens`` of the prompt were in
-    the KV cache before; ``running`` has the threads and batches, by EngineOptions' names, where
-    they were recorded; ``setting`` holds what else may change a text, by its name."""
+    the KV cache before; those that came from the disk are not among them: they are as if evaluated.
+    ``running`` has the threads and batches, by EngineOptions' names, where they were recorded;
+    ``setting`` holds what else may change a text, by its name."""
 
     question: Question
     text: str
@@ -79,10 +81,21 @@ def describe(
         "max_tokens": question.max_tokens,
         "stop": list(question.stop),
         **_setting(loaded),
+        "tuned": list(loaded.plan.tuned),
         "prompt_tokens": result.prompt_tokens,
         "completion_tokens": result.completion_tokens,
         "reused_tokens": result.reused_tokens,
+        **saved_work(result),
         "timings": {key: round(value, 4) for key, value in asdict(result.timings).items()},
+    }
+
+
+def saved_work(result: Result) -> dict[str, int]:
+    """What saved evaluations: tokens of the prompt that came from the disk, and drafted ones."""
+    return {
+        "restored_tokens": result.n_restored,
+        "drafted_tokens": result.n_drafted,
+        "accepted_tokens": result.n_accepted,
     }
 
 
@@ -106,7 +119,8 @@ def _described(token: TokenLogprob | TopLogprob) -> dict[str, object]:
 
 def setting_of(result: Result, loaded: LoadedModel, sha256: str | None) -> dict[str, object]:
     """What besides the question may change a text, by its name; as ``Recorded.setting``."""
-    setting = {**_setting(loaded), "prompt_tokens": result.prompt_tokens}
+    counts = {"prompt_tokens": result.prompt_tokens, "drafted_tokens": result.n_drafted}
+    setting = {**_setting(loaded), **counts}
     return _compared(_model(loaded, sha256), setting)
 
 
@@ -122,7 +136,7 @@ def recorded(data: object, where: str) -> Recorded:
         _check(data[field], types, f"{where}: {field!r}")
     for field, types in _MODEL_FIELDS.items():
         _check(data["model"].get(field), types, f"{where}: 'model': {field!r}")
-    for name in _RUNNING:
+    for name in (*_RUNNING, *_SAVED):
         _check(data.get(name), (int, type(None)), f"{where}: {name!r}")
     for device, count in data["layers"].items():
         _check(count, (int,), f"{where}: 'layers': {device!r}")
@@ -132,7 +146,7 @@ def recorded(data: object, where: str) -> Recorded:
         text=data["text"],
         finish_reason=data["finish_reason"],
         completion_tokens=data["completion_tokens"],
-        kept_tokens=data["reused_tokens"],
+        kept_tokens=data["reused_tokens"] - (data.get("restored_tokens") or 0),
         model=f"{model['name']}:{model['level']}" if model["level"] else model["file"],
         layers=data["layers"],
         kv_type=data["kv_type"],
@@ -162,7 +176,9 @@ _FIELDS: Mapping[str, tuple[type, ...]] = {
     "completion_tokens": (int,),
     "reused_tokens": (int,),
 }
-_RUNNING = ("n_threads", "n_threads_batch", "n_batch", "n_ubatch")  # missing in older records
+# Missing in older records.
+_RUNNING = ("n_threads", "n_threads_batch", "n_batch", "n_ubatch")
+_SAVED = ("restored_tokens", "drafted_tokens")
 _MODEL_FIELDS: Mapping[str, tuple[type, ...]] = {
     "name": (str,),
     "level": (str, type(None)),
@@ -216,6 +232,7 @@ def _compared(model: Mapping[str, Any], setting: Mapping[str, Any]) -> dict[str,
         "flash_attn": setting["flash_attn"],
         **{name: setting.get(name) for name in _RUNNING},
         PROMPT_TOKENS: setting["prompt_tokens"],
+        DRAFTED_TOKENS: setting.get("drafted_tokens"),
     }
 
 

@@ -15,7 +15,7 @@ from fwlocal.interrupts import catching
 from fwlocal.loader import LoadedModel
 from fwlocal.oneshot.answering import generate, identified
 from fwlocal.oneshot.asking import parse_json, read_text
-from fwlocal.oneshot.record import PROMPT_TOKENS, Recorded, recorded, setting_of
+from fwlocal.oneshot.record import DRAFTED_TOKENS, PROMPT_TOKENS, Recorded, recorded, setting_of
 from fwlocal.oneshot.writing import Output
 from fwlocal.terminal import inert
 
@@ -118,7 +118,8 @@ def lines(verdict: Verdict) -> str:
 
 def _loads(record: Recorded) -> tuple[object, ...]:
     """What a loaded model must have in common with it."""
-    setting = (str(value) for name, value in record.setting.items() if name != PROMPT_TOKENS)
+    own = (PROMPT_TOKENS, DRAFTED_TOKENS)  # each answer's
+    setting = (str(value) for name, value in record.setting.items() if name not in own)
     return record.model, record.question.prompt_format, *setting
 
 

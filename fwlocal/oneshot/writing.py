@@ -15,6 +15,7 @@ from enum import Enum
 from typing import TextIO
 
 from fwlocal.answer import Generation, Result
+from fwlocal.offload import OffloadPlan, where_layers_are
 from fwlocal.terminal import inert
 
 Describe = Callable[[Result], dict[str, object]]
@@ -141,12 +142,21 @@ def _set_apart(line: str) -> str:
     return f" {line}" if _SEPARATOR.fullmatch(line.rstrip()) else line
 
 
-def stats_line(result: Result) -> str:
-    """Counts and speeds in one line."""
+def stats_line(result: Result, plan: OffloadPlan) -> str:
+    """Counts and speeds in one line; what saved work and what was tuned, where anything was."""
     t = result.timings
+    restored = ", from the prefix cache" if result.n_restored else ""
+    drafted = f" ({result.n_accepted} of {result.n_drafted} drafted accepted)"
     return (
         f"[{result.finish_reason}] prompt {result.prompt_tokens} tokens "
-        f"({result.reused_tokens} reused) at {t.prefill_tps:.1f} tok/s, answer "
-        f"{result.completion_tokens} tokens at {t.decode_tps:.1f} tok/s, load {t.load_s:.2f} s, "
-        f"first token {t.ttft_s:.2f} s, seed {result.seed}"
+        f"({result.reused_tokens} reused{restored}) at {t.prefill_tps:.1f} tok/s, answer "
+        f"{result.completion_tokens} tokens at {t.decode_tps:.1f} tok/s"
+        f"{drafted if result.n_drafted else ''}, load {t.load_s:.2f} s, "
+        f"first token {t.ttft_s:.2f} s, seed {result.seed}; {where_layers_are(plan)}"
+        f"{tuned_remark(plan)}"
     )
+
+
+def tuned_remark(plan: OffloadPlan) -> str:
+    """Behind a line on a plan: which settings ``fwlocal tune`` chose; "" where it chose none."""
+    return f"; tuned: {', '.join(plan.tuned)}" if plan.tuned else ""

@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 
 LOCK_NAME = "writing"  # in the folder
 SPARE_BYTES = 1 << 30  # of the disk, that entries leave to others
-PATIENCE_S = 0.25  # added to what an entry saves: so long may reading it take
+PATIENCE_S = 0.25  # of reading, before it is asked whether it goes on for longer than it saves
 
 Outcome = Literal["written", "known", "too large", "no room", "busy", "given up", "failed", "off"]
 
@@ -145,14 +145,15 @@ class PrefixCache:
 
     def load(self, hit: Hit) -> Any | None:
         """The state of an entry, checked, for ``llama.Context.restore``; None where it is gone,
-        damaged (then it is removed), or takes longer to read than it saves."""
-        deadline = time.monotonic() + hit.saved_s + PATIENCE_S
+        damaged (then it is removed), or would take longer to read than it saves, which shows when
+        little of it is read."""
+        is_too_slow = too_slow(hit, time.monotonic())
         try:
             with hit.path.open("rb", buffering=0) as file:
                 header = read_header(file)
                 if (header.key, header.tokens) != (hit.header.key, hit.header.tokens):
                     raise BadEntry("it is not what its name says")
-                state = read_state(file, header, lambda: time.monotonic() > deadline)
+                state = read_state(file, header, is_too_slow)
         except BadEntry:
             remove(hit.path)
             return None
@@ -261,6 +262,17 @@ class PrefixCache:
             self._has_complained = True
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             log.info("%s: prompts are not kept there (%s)", self.root, reason)
+
+
+def too_slow(hit: Hit, started: float) -> Callable[[int], bool]:
+    """Whether an entry that was begun then, by the clock of ``time.monotonic``, will have taken
+    longer to read than it saves, by how many bytes of its state were read until now."""
+
+    def is_too_slow(n_read: int) -> bool:
+        taken_s = time.monotonic() - started
+        return taken_s > PATIENCE_S and taken_s * hit.header.state_bytes > hit.saved_s * n_read
+
+    return is_too_slow
 
 
 def _without_leftovers(files: Sequence[Stored]) -> list[Stored]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -14,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from fwlocal.errors import ModelNotFound, StoreError
+from fwlocal.files import sized
 from fwlocal.locks import held
-from fwlocal.prefix_cache.cache import LOCK_NAME
-from fwlocal.prefix_cache.folder import Stored, remove, stored_files
+from fwlocal.prefix_cache.cache import LOCK_NAME, SPARE_BYTES
+from fwlocal.prefix_cache.folder import Stored, leaving, remove, stored_files
 from fwlocal.prefix_cache.headers import read_entry
 
 
@@ -72,6 +75,34 @@ def clear(root: Path, model: str = "") -> tuple[int, int]:
         )
     n_entries = sum(not file.is_growing for file in doomed)
     return n_entries, sum(file.size_bytes for file in doomed)
+
+
+def trim(root: Path, bound_bytes: int) -> tuple[int, int]:
+    """Have what was used longest ago leave until all is within ``bound_bytes``: how many, and their
+    bytes. Raises StoreError."""
+    going = leaving(_files(root), 0, bound_bytes, ())
+    gone = [file for file in going if not file.is_growing and remove(file.path)]
+    return len(gone), sum(file.size_bytes for file in gone)
+
+
+def hindrance(root: Path) -> str:
+    """Why nothing can be kept in ``root``, as far as that can be told without trying; "" where it
+    can, or where the folder cannot be made, which nobody knows before."""
+    folder = next((one for one in (root, *root.parents) if os.path.lexists(one)), root)
+    if not folder.is_dir():
+        return f"{folder} is no folder; set FWLOCAL_CACHE to another one"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"{folder} cannot be written; make it writable, or set FWLOCAL_CACHE to another one"
+    try:
+        free_bytes = shutil.disk_usage(folder).free
+    except OSError:
+        return ""
+    if free_bytes >= SPARE_BYTES:
+        return ""
+    return (
+        f"{sized(free_bytes)} are free on its disk, of which {sized(SPARE_BYTES)} are left to "
+        "others; make room, or set FWLOCAL_CACHE to a folder on another disk"
+    )
 
 
 def _of_all(root: Path) -> list[Stored]:

@@ -39,7 +39,7 @@ TOKEN_BYTES = 4
 _FIXED = struct.Struct(f"<8sIIQIId{KEY_BYTES}s32s")
 _HASH_BYTES = 32
 _FIRST_READ_BYTES = 16 << 10  # the header of up to 4,000 tokens
-_BLOCK_BYTES = 4 << 20
+_BLOCK_BYTES = 1 << 20
 
 
 class BadEntry(Exception):
@@ -152,17 +152,18 @@ def read_header(file: BinaryIO) -> Header:
     return Header(key, model, tokens, prefill_s, state_bytes, state_sha256)
 
 
-def read_state(file: BinaryIO, header: Header, give_up: Callable[[], bool]) -> Any:
+def read_state(file: BinaryIO, header: Header, give_up: Callable[[int], bool]) -> Any:
     """The state behind a header that was just read, as an array of C bytes in memory of its own:
     what native code gets are the bytes that were checked, whatever happens to the file meanwhile.
 
-    ``give_up`` is asked between blocks. Raises BadEntry, GivenUp, MemoryError, OSError.
+    ``give_up`` is asked between blocks, and told how many bytes were read. Raises BadEntry,
+    GivenUp, MemoryError, OSError.
     """
     memory = bytearray(header.state_bytes)
     digest, done = hashlib.sha256(), 0
     with memoryview(memory) as view:
         while done < header.state_bytes:
-            if give_up():
+            if give_up(done):
                 raise GivenUp
             with view[done : done + _BLOCK_BYTES] as block:
                 count = _read_into(file, block)

@@ -49,13 +49,16 @@ class KeptPrefixes:
 
     def restore(self, cache: KVCache, prompt: Sequence[int], n_reused: int) -> int:
         """Put into ``cache`` what the disk has of the beginning of ``prompt``, if that is a good
-        deal more than the ``n_reused`` tokens that it holds; how many it holds then."""
-        least = n_reused + LEAST_TOKENS
-        if len(prompt) <= least or (setting := self._setting_at(cache.n_ctx)) is None:
+        deal more than the ``n_reused`` tokens that it holds; how many it holds then. Where those
+        are no whole batches, the rest would be evaluated in others than without the disk, so it
+        stays as it is."""
+        least, n_batch = n_reused + LEAST_TOKENS, cache.context.n_batch
+        if len(prompt) <= least or n_reused % n_batch or cache.n_whole < n_reused:
             return n_reused
-        hit = self._disk.find(
-            setting, prompt, least, most_tokens=cache.n_ctx, align=cache.context.n_batch
-        )
+        setting = self._setting_at(cache.n_ctx)
+        if setting is None:
+            return n_reused
+        hit = self._disk.find(setting, prompt, least, most_tokens=cache.n_ctx, align=n_batch)
         state = self._disk.load(hit) if hit is not None else None
         if hit is None or state is None:
             return n_reused
@@ -74,8 +77,10 @@ class KeptPrefixes:
         if not worth_keeping(n_tokens, cache.context.state_bytes(), all_s):
             return
         setting = self._setting_at(cache.n_ctx)
+        if setting is None or (n_tokens % cache.context.n_batch and not setting.can_cut):
+            return  # of no use: it cannot be cut back to whole batches
         state = cache.context.state()
-        if setting is not None and state is not None:
+        if state is not None:
             self._writer.give(setting, cache.tokens, state, all_s)
 
     def close(self) -> None:

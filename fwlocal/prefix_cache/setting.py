@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from fwlocal.store import ModelFile
 
 KEY_BYTES = 32
+# Of llama.cpp, ggml and cuBLAS: GGML_CUDA_CUBLAS_COMPUTE_TYPE, LLAMA_ATTN_ROT_DISABLE and the like.
+# Most round nothing; which do, changes from build to build.
+_SWITCHES = ("GGML_", "LLAMA_", "NVIDIA_TF32_OVERRIDE", "OMP_THREAD_LIMIT")
 
 
 @dataclass(frozen=True)
@@ -31,11 +35,14 @@ class Setting:
     computed by another build, on another device or in batches of another size are rounded in
     another way, and an answer on them may be another one, so all that decides the rounding is a
     part of the key. The size of the context is not: a state fits into any that is large enough.
+    Nor are NUMA, mmap and mlock, which move bytes and round nothing; adapters there are none.
 
-    ``build`` is ``llama.build_info()``; ``layers`` tells which device has how many; ``rope`` is ""
-    but for models that turn keys by other factors in a long context. ``can_cut`` says whether the
-    context can forget the end of a state and go on from an earlier token: not that of recurrent
-    models, nor of a sliding window, whose states hold only what the window still shows.
+    ``build`` is ``llama.build.build_id()``, CPU features included. ``flash_attn`` may be "auto":
+    llama.cpp resolves that by the model, the devices and the build alone, which are here too.
+    ``layers`` tells which device has how many; ``rope`` is "" but for models that turn keys by
+    other factors in a long context. ``switches`` are the variables of the environment by which
+    llama.cpp computes otherwise. ``can_cut`` says whether the context can forget the end of a state
+    and go on from an earlier token: recurrent models cannot.
     """
 
     model: str
@@ -46,8 +53,10 @@ class Setting:
     n_batch: int
     n_ubatch: int
     n_threads: int
+    n_threads_batch: int
     layers: tuple[str, ...] = ()
     rope: str = ""
+    switches: tuple[str, ...] = ()
     can_cut: bool = True
 
     @cached_property
@@ -65,6 +74,7 @@ def setting_of(
     gpus: Sequence[Device],
     n_ctx: int,
     n_threads: int,
+    n_threads_batch: int,
     build: str,
     can_cut: bool,
 ) -> Setting | None:
@@ -82,8 +92,10 @@ def setting_of(
         n_batch=min(plan.n_batch, n_ctx),
         n_ubatch=min(plan.n_ubatch, n_ctx),
         n_threads=n_threads,
+        n_threads_batch=n_threads_batch,
         layers=_layers(plan, gpus),
         rope=rope_of(header, n_ctx),
+        switches=switches_in(os.environ),
         can_cut=can_cut,
     )
 
@@ -95,6 +107,12 @@ def _layers(plan: OffloadPlan, gpus: Sequence[Device]) -> tuple[str, ...]:
     return tuple(
         f"{share.device} ({names.get(share.device, '')}): {share.n_layers}" for share in plan.gpus
     )
+
+
+def switches_in(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The variables that llama.cpp and its libraries look at, as NAME=VALUE, in order."""
+    found = (f"{name}={value}" for name, value in environment.items() if name.startswith(_SWITCHES))
+    return tuple(sorted(found))
 
 
 def rope_of(header: GGUFHeader, n_ctx: int) -> str:

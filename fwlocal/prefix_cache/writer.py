@@ -1,7 +1,8 @@
 """Writing beside the answers: one entry at a time, in a thread, and the newest that waits for it.
 
-A process that ends waits a few seconds for the entry that is being written, and for no other. A
-thread that is stuck on a disk keeps nobody from leaving: what it leaves behind is no entry.
+A process that ends waits a few seconds for the entry that is being written, no longer than it saves
+next time, and for no other. A thread that is stuck on a disk keeps nobody from leaving: what it
+leaves behind is no entry.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 from fwlocal.prefix_cache.cache import PrefixCache
 from fwlocal.prefix_cache.setting import Setting
 
-PATIENCE_S = 5.0
+PATIENCE_S = 5.0  # at most
 _LEAVING_S = 1.0  # to remove what was begun
 
 
@@ -33,6 +34,7 @@ class Writer:
         self._cache = cache
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._running: _Job | None = None
         self._pending: _Job | None = None
         self._stop = threading.Event()
 
@@ -58,7 +60,7 @@ class Writer:
             thread.start()
         except RuntimeError:  # no more threads, or none any more
             return
-        self._thread = thread
+        self._thread, self._running = thread, job
 
     def _work(self, first: _Job) -> None:
         job: _Job | None = first
@@ -66,17 +68,19 @@ class Writer:
             self._cache.put(job.setting, job.tokens, job.state, job.prefill_s, self._stop.is_set)
             with self._lock:
                 job, self._pending = self._pending, None
+                self._running = job
                 if job is None:
                     self._thread = None
 
     def close(self, patience_s: float = PATIENCE_S) -> None:
-        """Wait for the entry that is being written, ``patience_s`` seconds at most; what waits
-        behind it is dropped. An interrupt ends the waiting too."""
+        """Wait for the entry that is being written, ``patience_s`` seconds at most, and no longer
+        than evaluating it took; what waits behind it is dropped. An interrupt ends the waiting
+        too."""
         with self._lock:
-            self._pending, thread = None, self._thread
+            self._pending, thread, job = None, self._thread, self._running
         try:
-            if thread is not None:
-                thread.join(patience_s)
+            if thread is not None and job is not None:
+                thread.join(min(patience_s, job.prefill_s))
         finally:
             self._stop.set()
         if thread is not None:

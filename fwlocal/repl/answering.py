@@ -50,7 +50,7 @@ def respond(sitting: Sitting) -> None:
     _tell_left(sitting, n_left)
     if is_rest and not result.text:
         screen.note("(the answer had come to its end; nothing was added)")
-    _tell_end(sitting, result, n_said, first.timings.ttft_s)
+    _tell_end(sitting, result, n_said, first)
     if sitting.engine.interrupt.signal not in (None, signal.SIGINT):
         raise Interrupted("terminated", exit_code=sitting.engine.interrupt.exit_code)
 
@@ -114,7 +114,7 @@ def _tell_left(sitting: Sitting, n_before: int) -> int:
     return n_left
 
 
-def _tell_end(sitting: Sitting, result: Result, n_said: int, ttft_s: float) -> None:
+def _tell_end(sitting: Sitting, result: Result, n_said: int, first: Result) -> None:
     """How an answer of ``n_said`` tokens ended, if not by itself, what it took, and whether the
     context fills up; ``result`` is of its last part."""
     note, limit = sitting.screen.note, sitting.engine.limit
@@ -126,7 +126,7 @@ def _tell_end(sitting: Sitting, result: Result, n_said: int, ttft_s: float) -> N
     elif result.finish_reason == "length":
         note(f"(cut after {n_said} tokens; /continue goes on)")
     if sitting.state.stats:
-        note(stats_line(result, ttft_s, limit))
+        note(stats_line(result, first, limit))
     is_nearly_full = NEARLY_FULL * limit <= used < limit
     if is_nearly_full and not sitting.state.was_nearly_full:
         after = "the chat stops" if sitting.state.on_full == STOP else "the oldest turns leave"

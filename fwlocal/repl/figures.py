@@ -21,26 +21,35 @@ class Share:
     tokens: int
 
 
-def stats_line(result: Result, ttft_s: float, limit: int) -> str:
-    """What stands under an answer."""
-    t = result.timings
+def stats_line(result: Result, first: Result, limit: int) -> str:
+    """What stands under an answer, of which ``first`` is the first part and ``result`` the last;
+    with what saved work, where anything did."""
     used = result.prompt_tokens + result.completion_tokens
+    drafted = f" ({_drafted(result)})" if result.n_drafted else ""
+    restored = f" ({first.n_restored} tokens from the prefix cache)" if first.n_restored else ""
     return (
-        f"{t.decode_tps:.1f} tok/s, first token after {ttft_s:.2f} s, context {used} of {limit}, "
+        f"{result.timings.decode_tps:.1f} tok/s{drafted}, first token after "
+        f"{first.timings.ttft_s:.2f} s{restored}, context {used} of {limit}, "
         f"{percent(used, limit)}"
     )
+
+
+def _drafted(result: Result) -> str:
+    return f"{result.n_accepted} of {result.n_drafted} drafted accepted"
 
 
 def figures(result: Result) -> str:
     """All that is known of an answer."""
     t = result.timings
     evaluated = result.prompt_tokens - result.reused_tokens
+    restored = ", from the prefix cache" if result.n_restored else ""
+    drafted = f", {_drafted(result)}" if result.n_drafted else ""
     return "\n".join(
         (
-            f"  prompt   {result.prompt_tokens} tokens, {result.reused_tokens} of them reused; "
-            f"{evaluated} in {t.prefill_s:.2f} s, {t.prefill_tps:.1f} tok/s",
+            f"  prompt   {result.prompt_tokens} tokens, {result.reused_tokens} of them reused"
+            f"{restored}; {evaluated} in {t.prefill_s:.2f} s, {t.prefill_tps:.1f} tok/s",
             f"  answer   {result.completion_tokens} tokens in {t.decode_s:.2f} s, "
-            f"{t.decode_tps:.1f} tok/s; ended by {result.finish_reason}",
+            f"{t.decode_tps:.1f} tok/s{drafted}; ended by {result.finish_reason}",
             f"  latency  first token after {t.ttft_s:.2f} s",
             f"  seed     {result.seed}",
         )

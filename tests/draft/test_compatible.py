@@ -10,7 +10,7 @@ import pytest
 from fwlocal.draft import check_draft
 from fwlocal.errors import UsageError
 from fwlocal.gguf import GGUFHeader, read_header
-from tests import tiny_llama
+from tests import tiny_llama, tiny_mamba
 
 Token = tuple[str, float, int]
 
@@ -26,13 +26,13 @@ def words(*texts: str) -> list[Token]:
     return [(text, -50.0, 1) for text in texts]
 
 
-def refused(target: GGUFHeader, draft: GGUFHeader) -> str:
+def refused(target: GGUFHeader, draft: GGUFHeader, *named: str) -> str:
     with pytest.raises(UsageError) as caught:
         check_draft(target, draft)
     message = str(caught.value)
     assert "\n" not in message
-    assert draft.path.name in message
-    assert target.path.name in message
+    for name in named or (draft.path.name, target.path.name):
+        assert name in message
     return message
 
 
@@ -96,3 +96,12 @@ def test_a_draft_that_is_no_smaller(target: GGUFHeader, tmp_path: Path) -> None:
     assert "KiB" in message
     assert "smaller" in message
     refused(target, replace(target, path=tmp_path / "same.gguf"))
+
+
+def test_what_keeps_a_state_neither_drafts_nor_is_drafted_for(
+    target: GGUFHeader, tmp_path: Path
+) -> None:
+    mamba = read_header(tiny_mamba.write_gguf(tmp_path / "mamba.gguf"))
+
+    assert "the draft mamba.gguf keeps a state" in refused(target, mamba, "mamba.gguf")
+    assert "mamba.gguf keeps a state" in refused(mamba, target, "mamba.gguf")

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from fwlocal.draft import Controller, Drafter, Figures, Kind, PromptLookup, Steering, Widths
+from fwlocal import llama
+from fwlocal.draft import (
+    Controller,
+    Drafter,
+    Figures,
+    Kind,
+    PromptLookup,
+    Speculation,
+    Steering,
+    Widths,
+)
 from fwlocal.sampling import SamplingParams
 from tests.draft.forced import Forced
 from tests.draft.machine import EXACT, GREEDY, PairAtWork, Said
@@ -40,7 +53,7 @@ def answer(
 ) -> Said:
     """An answer that is drafted as far as may be; the cache is what the answer says."""
     machine = at_work.machine
-    steering = Steering(controller or Forced(), Widths(on_cpu=True, known=EXACT))
+    steering = Steering(controller or Forced(), Widths(lossless=True, known=EXACT))
     said = machine.answer(prompt, n_tokens, drafters, steering, params, keeps_logits=keeps_logits)
     assert machine.cache.tokens == [*prompt, *said.tokens[:-1]]
     assert machine.cache.context.cached() == len(machine.cache.tokens)
@@ -115,35 +128,97 @@ class OneGuess:
         return [self._token]
 
 
-def test_a_draft_does_not_change_the_chances_of_what_is_drawn(at_work: PairAtWork) -> None:
-    """Draws from the rows of a batch are those of decoding one by one, seed by seed; and all of
-    them together have the probabilities that the logits give, by chi-square."""
-    n_seeds, temperature = 400, 2.0
-    prompt = (50, 55)
-    likely = at_work.pair.target_table[at_work.pair.target_table[55]]
-    counts: Counter[int] = Counter()
-    n_right = 0
-    for seed in range(n_seeds):
-        params = SamplingParams(temperature=temperature, top_k=0, top_p=1, min_p=0, seed=seed)
-        said = answer(at_work, [OneGuess(likely)], params, 3, prompt)
-        assert said.tokens == answer(at_work, [], params, 3, prompt).tokens
-        counts[said.tokens[0]] += 1
-        n_right += said.figures.n_accepted
-    assert n_right > 0
+START, TEMPERATURE = (50, 55, 60), 2.0
+N_DRAWS, N_COMMON = 1500, 8
+EXCEEDED_ONCE_IN_1000 = 26.1  # chi-square with as many degrees of freedom
+Pick = Callable[[llama.Sampler, Any, int, int], int]  # of a sampler, a context, a row and a draft
 
+
+def as_sampled(sampler: llama.Sampler, context: Any, row: int, drafted: int) -> int:
+    """What a draft is held against: it says nothing in it."""
+    return sampler.sample(context, row)
+
+
+def where_it_is_likely(sampler: llama.Sampler, context: Any, row: int, drafted: int) -> int:
+    """A wrong rule: a drafted token is taken wherever it is likely."""
+    logits = context.logits(row)
+    return drafted if logits[drafted] > logits.max() - 2 else sampler.sample(context, row)
+
+
+def where_it_is_drawn_in_two(sampler: llama.Sampler, context: Any, row: int, drafted: int) -> int:
+    """Another wrong one: a draft that was not drawn gets a second chance."""
+    token = sampler.sample(context, row)
+    return token if token == drafted else sampler.sample(context, row)
+
+
+class Second:
+    """A sampler that says a given token first, and draws the second one by a rule."""
+
+    def __init__(self, sampler: llama.Sampler, first: int, pick: Pick, drafted: int) -> None:
+        self._sampler, self._first, self._pick = sampler, first, pick
+        self._drafted, self._n_said = drafted, 0
+
+    def sample(self, computed: Any, row: int = -1) -> int:
+        self._n_said += 1
+        if self._n_said == 1:
+            return self._first
+        return self._pick(self._sampler, computed, row, self._drafted)
+
+
+def chances_behind(at_work: PairAtWork, tokens: Sequence[int]) -> npt.NDArray[np.float64]:
+    """Of each token, by the logits of these alone."""
     cache = at_work.machine.cache
     cache.clear()
-    cache.evaluate(prompt)
-    logits = cache.context.logits().astype(float) / temperature
+    cache.make_room(len(tokens), 8)
+    cache.evaluate(tokens)
+    logits = cache.context.logits().astype(float) / TEMPERATURE
     chances = np.exp(logits - logits.max())
-    chances /= chances.sum()
-    common = [int(token) for token in np.argsort(-chances)[:8]]
-    observed = [counts[token] for token in common]
-    expected = [n_seeds * float(chances[token]) for token in common]
-    observed.append(n_seeds - sum(observed))
-    expected.append(n_seeds - sum(expected))
-    chi_square = sum((o - e) ** 2 / e for o, e in zip(observed, expected, strict=True))
-    assert chi_square < 26.1  # 8 degrees of freedom: exceeded once in a thousand
+    return np.asarray(chances / chances.sum())
+
+
+def drawn_behind(at_work: PairAtWork, drafted: int, pick: Pick, seed: int) -> int:
+    """The token that follows START, drawn from the first row of a batch with ``drafted``."""
+    machine, (*prompt, first) = at_work.machine, START
+    machine.cache.keep_common([*prompt, 0])
+    params = SamplingParams(temperature=TEMPERATURE, top_k=0, top_p=1, min_p=0, seed=seed)
+    stages = [(stage.name, stage.arguments) for stage in params.stages]
+    speculation = Speculation(
+        machine.cache,
+        Second(llama.Sampler(machine.model, stages, None), first, pick, drafted),
+        prompt,
+        [OneGuess(drafted)],
+        Steering(Forced(2), Widths(lossless=True, known=EXACT)),
+        limit=8,
+        is_eog=machine.model.is_eog,
+    )
+    with closing(speculation.tokens()) as steps:
+        _, second = next(steps), next(steps)
+    assert speculation.figures.n_drafted == 1
+    return second
+
+
+def chi_square(at_work: PairAtWork, nth: int, pick: Pick) -> float:
+    """How far the draws are from their chances, where the nth likeliest token is drafted."""
+    chances = chances_behind(at_work, START)
+    common = [int(token) for token in np.argsort(-chances)[:N_COMMON]]
+    drawn = Counter(drawn_behind(at_work, common[nth], pick, seed) for seed in range(N_DRAWS))
+    observed = [drawn[token] for token in common]
+    expected = [N_DRAWS * float(chances[token]) for token in common]
+    observed.append(N_DRAWS - sum(observed))
+    expected.append(N_DRAWS - sum(expected))
+    return sum((o - e) ** 2 / e for o, e in zip(observed, expected, strict=True))
+
+
+@pytest.mark.parametrize("nth", [0, 1, 5])
+def test_a_draft_does_not_change_the_chances_of_what_is_drawn(
+    at_work: PairAtWork, nth: int
+) -> None:
+    assert chi_square(at_work, nth, as_sampled) < EXCEEDED_ONCE_IN_1000
+
+
+@pytest.mark.parametrize("wrong", [where_it_is_likely, where_it_is_drawn_in_two])
+def test_a_wrong_rule_would_be_seen(at_work: PairAtWork, wrong: Pick) -> None:
+    assert chi_square(at_work, 0, wrong) > 2 * EXCEEDED_ONCE_IN_1000
 
 
 def test_logits_are_those_that_the_token_was_drawn_from(at_work: PairAtWork) -> None:
@@ -185,7 +260,7 @@ class Ticking:
 
 
 def test_it_finds_by_itself_that_these_weights_are_exact(at_work: PairAtWork) -> None:
-    widths, machine = Widths(on_cpu=True), at_work.machine
+    widths, machine = Widths(lossless=True), at_work.machine
     steering = Steering(Controller(0.01), widths)
     drafter = RightGuess(at_work.pair.target_table)
 

@@ -49,6 +49,17 @@ def test_the_draft_model_knows_no_padding_of_the_larger_one(at_work: PairAtWork)
     assert at_work.drafter.propose([50, 51, 100_000], 5) == ()
 
 
+def test_the_draft_model_says_no_padding_of_its_own(at_work: PairAtWork) -> None:
+    """A token that the larger model does not have would end it."""
+    table = at_work.pair.draft_table
+    first = next(token for token in range(50, 200) if table[token] > token)
+    of_fewer = DraftModel(at_work.cache, table[first])
+    of_fewer.prepare([50, first])
+
+    assert of_fewer.propose([50, first], 5) == []
+    assert at_work.drafter.propose([50, first], 1) == [table[first]]
+
+
 def test_the_draft_model_stops_where_its_context_ends(at_work: PairAtWork) -> None:
     limit = at_work.cache.limit
     tokens = [50 + n % 100 for n in range(limit - 70)]

@@ -38,7 +38,7 @@ class Machine:
         self.cache = Cache(self.context, n_ctx)
         self.oracle = Oracle(self.context, is_right, token_s)
         self.sampler = Sampler()
-        self.widths = widths or Widths(on_cpu=True, known=EXACT)
+        self.widths = widths or Widths(lossless=True, known=EXACT)
         self.speculation = Speculation(
             self.cache,
             self.sampler,
@@ -143,7 +143,7 @@ def test_without_drafters_it_decodes_one_by_one() -> None:
 @pytest.mark.parametrize("token_s", [0.0, 0.05])
 def test_what_is_exact_is_found_by_trials_in_the_first_answers(token_s: float) -> None:
     told: list[str] = []
-    widths, controller = Widths(on_cpu=True, tell=told.append), Controller()
+    widths, controller = Widths(lossless=True, tell=told.append), Controller()
     accepted = []
 
     for _ in range(6):
@@ -162,7 +162,7 @@ def test_what_is_exact_is_found_by_trials_in_the_first_answers(token_s: float) -
 def test_what_is_not_exact_is_not_used(token_s: float) -> None:
     told: list[str] = []
     machine = Machine(
-        widths=Widths(on_cpu=True, tell=told.append),
+        widths=Widths(lossless=True, tell=told.append),
         is_exact=lambda rows: rows == 1,
         token_s=token_s,
     )
@@ -176,7 +176,7 @@ def test_what_is_not_exact_is_not_used(token_s: float) -> None:
 
 
 def test_only_as_many_as_are_exact_are_used() -> None:
-    widths, controller = Widths(on_cpu=True), Controller()
+    widths, controller = Widths(lossless=True), Controller()
 
     for _ in range(12):
         machine = Machine(widths=widths, is_exact=lambda rows: rows < 4, controller=controller)
@@ -189,7 +189,7 @@ def test_only_as_many_as_are_exact_are_used() -> None:
 
 def test_a_model_that_forgets_nothing_is_told_of_once() -> None:
     told: list[str] = []
-    machine = Machine(widths=Widths(on_cpu=True, can_truncate=False, tell=told.append))
+    machine = Machine(widths=Widths(lossless=True, can_truncate=False, tell=told.append))
 
     assert machine.say(50) == SCRIPT[:50]
 

@@ -30,6 +30,7 @@ from tests.tiny_llama import Shape
 
 LEVEL = LEVELS["Q4_K_M"]
 SEVENTY_B = Shape(8192, 28672, 80, 64, 8, max_position_embeddings=4096, vocab_size=32000)
+SEVEN_B = Shape(4096, 11008, 32, 32, 32, max_position_embeddings=4096, vocab_size=32000)
 SIGMA = 0.02  # what Llamas are initialised with
 PATTERN_ROWS = 64
 SPECIAL = 3  # <unk>, <s> and </s>: the first ids

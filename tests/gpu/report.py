@@ -80,7 +80,7 @@ class Measurement:
 
 def heading() -> str:
     """The table's first two lines."""
-    return f"{_row(COLUMNS)}\n{_row(['---'] * len(COLUMNS))}"
+    return f"{row(COLUMNS)}\n{row(['---'] * len(COLUMNS))}"
 
 
 def budget_name(budget_bytes: int | None) -> str:
@@ -102,12 +102,12 @@ def rows(budget_bytes: int | None, measured: Measurement) -> Iterator[str]:
             for part in ("weights", "kv", "compute", "total")
         )
         first, last = (own, speeds) if number == 0 else ((SAME,) * len(own), (SAME,) * len(speeds))
-        yield _row([*first, f"{use.device} ({use.n_layers} layers)", *pairs, *last])
+        yield row([*first, f"{use.device} ({use.n_layers} layers)", *pairs, *last])
 
 
 def failed_row(budget_bytes: int | None, why: str) -> str:
     """The line of a budget that could not be measured."""
-    return _row([budget_name(budget_bytes), why, *[SAME] * (len(COLUMNS) - 2)])
+    return row([budget_name(budget_bytes), why, *[SAME] * (len(COLUMNS) - 2)])
 
 
 def _pair(predicted: int, actual: int | None) -> str:
@@ -115,5 +115,6 @@ def _pair(predicted: int, actual: int | None) -> str:
     return f"{predicted / 2**30:.3f} / {taken}"
 
 
-def _row(cells: list[str] | tuple[str, ...]) -> str:
+def row(cells: list[str] | tuple[str, ...]) -> str:
+    """A line of a Markdown table."""
     return f"| {' | '.join(cell.replace('|', '¦') for cell in cells)} |"

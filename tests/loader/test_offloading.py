@@ -117,7 +117,7 @@ def greedy_text(model: Path, library: Library, **options: object) -> tuple[str, 
 def test_the_same_text_wherever_the_layers_are(
     model: Path, library: Library, workers: tuple[str, ...], everything: int
 ) -> None:
-    on_the_cpu = greedy_text(model, library)
+    on_the_cpu = greedy_text(model, library, flash_attn="on")  # as on GPUs
     half = greedy_text(model, library, workers=workers[:1], n_gpu_layers=8)
     whole = greedy_text(model, library, workers=workers[:1])
     parts = (everything * 3 // 4, everything * 2 // 3)

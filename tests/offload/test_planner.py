@@ -55,6 +55,12 @@ def test_on_the_cpu_alone_attention_is_plain_where_that_takes_little_memory() ->
     assert planned("7B", ram_gib=tight).flash_attn == "auto"
 
 
+def test_a_brief_text_has_flash_attention_so_that_drafts_can_be_used() -> None:
+    assert planned("7B", brief=True).flash_attn == "on"
+    assert planned("7B", brief=True, flash_attn="off").flash_attn == "off"
+    assert planned("7B", card(), brief=True).flash_attn == "auto"
+
+
 def test_a_quantized_cache_goes_before_fewer_layers() -> None:
     weights = model("7B").weights_bytes / GIB
     tight = planned("7B", card(gib=weights + 0.5 + 1.6))  # of KV cache, f16 needs 2 GiB

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -252,10 +253,22 @@ def test_stats_are_one_line() -> None:
     answer = generation("Paris.")
     list(answer)
 
-    line = stats_line(answer.result)
+    assert stats_line(answer.result, PLAN) == (
+        "[stop] prompt 12 tokens (4 reused) at 100.0 tok/s, answer 3 tokens at 10.0 tok/s, "
+        "load 0.10 s, first token 0.20 s, seed 42; layers: 20 on CUDA0"
+    )
 
-    assert "12 tokens (4 reused) at 100.0 tok/s" in line
-    assert line.endswith("seed 42")
+
+def test_stats_tell_what_saved_work_and_what_was_tuned() -> None:
+    answer = generation("Paris.")
+    list(answer)
+    result = replace(answer.result, n_restored=4, n_drafted=9, n_accepted=5)
+
+    line = stats_line(result, replace(PLAN, tuned=("n_threads", "mmap")))
+
+    assert "prompt 12 tokens (4 reused, from the prefix cache) at" in line
+    assert "answer 3 tokens at 10.0 tok/s (5 of 9 drafted accepted), load" in line
+    assert line.endswith("; layers: 20 on CUDA0; tuned: n_threads, mmap")
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ def test_a_record_is_read_back() -> None:
         ({"seed": "7"}, "a.json: 'seed' is a text, not a number"),
         ({"seed": True}, "'seed' is true or false, not a number"),
         ({"seed": -1}, "'sampling': seed is -1"),
+        ({"restored_tokens": "3"}, "'restored_tokens' is a text, not a number or null"),
         ({"layers": {"CPU": None}}, "'layers': 'CPU' is null"),
         ({"model": {}}, "'model': 'name' is null, not a text"),
         ({"stop": [""]}, "'stop' 0 is empty"),
@@ -85,6 +86,14 @@ def test_a_record_that_was_edited_into_nonsense(changes: dict[str, Any], says: s
 def test_a_record_with_a_field_missing(field: str) -> None:
     with pytest.raises(UsageError, match=f"has no '{field}'; only what"):
         recorded({name: value for name, value in RECORD.items() if name != field}, "a.json")
+
+
+def test_what_came_from_the_disk_is_evaluated_again() -> None:
+    """From there come whole batches, and the sums are the same; from the KV cache maybe not."""
+    kept = recorded({**RECORD, "reused_tokens": 4}, "a.json")
+    restored = recorded({**RECORD, "reused_tokens": 4, "restored_tokens": 4}, "a.json")
+
+    assert (kept.kept_tokens, restored.kept_tokens) == (4, 0)
 
 
 def test_where_two_texts_part() -> None:
@@ -135,6 +144,27 @@ def test_an_answer_that_differs_is_told_with_what_changed(record: Any, here: Run
     assert "the file's sha256: ab then," in done.stdout
     data = json.loads(here("replay", "--json", "-", stdin=json.dumps(found)).stdout)[0]
     assert (data["same"], data["text"]) == (False, found["text"][:-1])
+
+
+def test_nothing_is_drafted_or_kept_where_nobody_asks_for_it(
+    record: Any, here: Run, tmp_path: Path
+) -> None:
+    found = record("the whale sings and the sea", "--temp", "0")
+    found.update(text=found["text"] + "?", drafted_tokens=7)
+
+    done = here("replay", "-", "--draft", "nothing-of-that-name", stdin=json.dumps(found))
+    drafted = here("replay", "-", stdin=json.dumps(found)).stdout
+
+    assert (done.returncode, "nothing-of-that-name" in done.stderr) == (1, True)
+    assert "drafted tokens: 7 then, 0 now" in drafted
+    assert not (tmp_path / "cache" / "prefixes").exists()
+
+
+def test_answers_of_one_file_may_have_drafted_more_and_less(record: Any, here: Run) -> None:
+    answers = record("hi", "--n", "2", "--temp", "2")
+    answers[0]["drafted_tokens"], answers[1]["drafted_tokens"] = 7, 0
+
+    assert here("replay", "-", stdin=json.dumps(answers)).returncode == 0
 
 
 def test_another_model_can_be_asked(record: Any, here: Run, tiny_gguf: Path) -> None:

@@ -29,8 +29,8 @@ def test_files_go_along(record: Any) -> None:
     assert found["messages"] == [
         {
             "role": "user",
-            "content": "Sum up\n\n# src/a.py\n\n```\nthe sea\n```\n\n"
-            "# src/b.py\n\n```\nthe whale sings\n```\n\nmore",
+            "content": "# src/a.py\n\n```\nthe sea\n```\n\n"
+            "# src/b.py\n\n```\nthe whale sings\n```\n\nSum up\n\nmore",
         }
     ]
 
@@ -52,9 +52,10 @@ def test_a_dry_run_says_what_each_file_takes(ask: Run, record: Any, tiny_gguf: P
     )
     shown = ask("--dry-run", *arguments)
     assert (shown.returncode, shown.stderr) == (0, "")
-    assert [line.split()[-1] for line in shown.stdout.splitlines()][2:4] == [
+    assert [line.split()[-1] for line in shown.stdout.splitlines()][1:4] == [
         "src/a.py",
         "src/b.py",
+        "prompt",
     ]
 
 

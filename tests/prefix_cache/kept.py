@@ -20,6 +20,7 @@ SETTING = Setting(
     n_batch=512,
     n_ubatch=512,
     n_threads=2,
+    n_threads_batch=2,
 )
 UNCUTTABLE = replace(SETTING, can_cut=False)
 BOUND = 1 << 20

@@ -89,8 +89,10 @@ CHANGES = (
     {"flash_attn": "off"},
     {"n_ubatch": 256},
     {"n_threads": 3},
+    {"n_threads_batch": 3},
     {"layers": ("CUDA0 (a card): 33",)},
     {"rope": "long"},
+    {"switches": ("GGML_CUDA_MMQ_PREC=1",)},
     {"can_cut": False},
 )
 

@@ -12,7 +12,7 @@ from fwlocal.gguf import GGUFHeader, TensorInfo, Value
 from fwlocal.hardware import Device
 from fwlocal.offload import OffloadPlan, Share
 from fwlocal.prefix_cache import Setting, setting_of
-from fwlocal.prefix_cache.setting import KEY_BYTES
+from fwlocal.prefix_cache.setting import KEY_BYTES, switches_in
 from fwlocal.store import ModelFile
 from tests.prefix_cache.kept import SETTING
 
@@ -43,6 +43,7 @@ def setting(
         gpus=(card,),
         n_ctx=n_ctx,
         n_threads=2,
+        n_threads_batch=4,
         build="llama.cpp 1",
         can_cut=True,
     )
@@ -67,6 +68,7 @@ def test_it_is_told_from_the_plan(path: Path) -> None:
 
     assert found is not None
     assert (found.model, found.kv_type, found.n_ubatch) == ("whale:Q8_0", "f16", 256)
+    assert (found.n_threads, found.n_threads_batch) == (2, 4)
     assert found.layers == ("CUDA0 (NVIDIA H100): 33",)
     assert found.rope == ""
     assert len(found.key) == KEY_BYTES
@@ -90,6 +92,19 @@ def test_factors_for_long_contexts_turn_keys_otherwise(path: Path) -> None:
 def test_another_card_under_the_same_name_computes_otherwise(path: Path) -> None:
     assert key(path, card=replace(CARD, description="NVIDIA L4")) != key(path)
     assert key(path, plan=replace(PLAN, shares=SHARES[1:])) != key(path)
+
+
+def test_switches_of_llama_cpp_are_a_part_of_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = key(path)
+    monkeypatch.setenv("NOBODYS_SWITCH", "1")
+    assert key(path) == plain
+    monkeypatch.setenv("LLAMA_ATTN_ROT_DISABLE", "1")
+    assert key(path) != plain
+
+    environment = {"GGML_B": "2", "PATH": "/bin", "GGML_A": "1", "NVIDIA_TF32_OVERRIDE": "0"}
+    assert switches_in(environment) == ("GGML_A=1", "GGML_B=2", "NVIDIA_TF32_OVERRIDE=0")
 
 
 def test_a_model_that_is_gone_has_none(tmp_path: Path) -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fwlocal.locks import held
 from fwlocal.prefix_cache import PrefixCache
-from fwlocal.prefix_cache.cache import LOCK_NAME, SPARE_BYTES
+from fwlocal.prefix_cache.cache import LOCK_NAME, PATIENCE_S, SPARE_BYTES, too_slow
+from fwlocal.prefix_cache.form import GivenUp, read_state
+from fwlocal.prefix_cache.headers import read_entry
 from tests.prefix_cache.kept import SETTING, Machine, roomy, state_of
 
 TEXT = list(range(1000, 2000))
@@ -75,16 +79,43 @@ def test_an_entry_that_is_gone_when_it_is_read(machine: Machine) -> None:
     assert machine.find(TEXT) is None
 
 
-def test_reading_that_takes_too_long_is_given_up(root: Path) -> None:
+class SlowFile(io.BytesIO):
+    """An entry on a slow network disk."""
+
+    def __init__(self, content: bytes, block_s: float) -> None:
+        super().__init__(content)
+        self._block_s = block_s
+        self.n_blocks = 0
+
+    def readinto(self, buffer: Any) -> int:
+        self.n_blocks += 1
+        time.sleep(self._block_s)
+        return super().readinto(buffer)
+
+
+@pytest.mark.parametrize(("prefill_s", "is_read"), [(1.0, False), (1000.0, True)])
+def test_a_slow_disk_is_noticed_after_a_little_of_an_entry(
+    root: Path, prefill_s: float, *, is_read: bool
+) -> None:
     cache = PrefixCache(root, 1 << 25, free_bytes=roomy)
-    cache.put(SETTING, TEXT, bytes(9 << 20), prefill_s=1.0)
+    content = bytes(9 << 20)
+    cache.put(SETTING, TEXT, content, prefill_s)
     hit = cache.find(SETTING, TEXT)
     assert hit is not None
+    disk = SlowFile(hit.path.read_bytes(), block_s=PATIENCE_S + 0.01 if not is_read else 0.0)
+    disk.seek(hit.header.header_bytes)
 
-    slow = replace(hit, header=replace(hit.header, prefill_s=-1e9))  # the time is long over
+    header = read_entry(str(hit.path))
+    assert header is not None
+    slow = too_slow(hit, started=time.monotonic())
+    if is_read:
+        assert bytes(read_state(disk, header, slow)) == content
+    else:
+        with pytest.raises(GivenUp):
+            read_state(disk, header, slow)
+        assert disk.n_blocks == 1
 
-    assert cache.load(slow) is None
-    assert cache.load(hit) is not None, "and it stays"
+    assert cache.load(hit) is not None, "and the entry stays"
 
 
 HOLD = """
@@ -193,3 +224,105 @@ def test_whoever_gives_up_leaves_nothing_behind(machine: Machine) -> None:
 
     assert outcome == "given up"
     assert not list(machine.cache.root.iterdir())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no such files")
+def test_a_folder_behind_a_link_is_as_good_as_any(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
+    machine, lost = Machine(tmp_path / "link"), Machine(tmp_path / "nowhere")
+
+    assert machine.put(TEXT) == "written"
+    assert machine.common(TEXT) == 999
+    assert lost.put(TEXT) == "failed"
+    assert lost.find(TEXT) is None
+
+
+def test_where_no_lock_can_be_had_nothing_is_written_and_all_is_read(
+    machine: Machine, log: pytest.LogCaptureFixture
+) -> None:
+    """As on a network disk without locks."""
+    machine.put(TEXT)
+    (machine.cache.root / f".{LOCK_NAME}.lock").mkdir()
+
+    assert machine.put(OTHER) == "failed"
+    assert machine.common(TEXT) == 999
+    assert len(machine.entries) == 1
+    assert len(quiet_lines(log)) == 1
+
+
+def test_an_entry_of_another_version_leaves_and_is_written_anew(machine: Machine) -> None:
+    machine.put(TEXT)
+    (entry,) = machine.entries
+    content = bytearray(entry.read_bytes())
+    content[8] += 1
+    entry.write_bytes(content)
+
+    fresh = Machine(machine.cache.root)  # a process that knows nothing yet
+    assert fresh.find(TEXT) is None
+    assert not fresh.entries
+    assert fresh.put(TEXT) == "written"
+    assert fresh.common(TEXT) == 999
+
+
+KEEP = """
+import sys, pathlib
+from tests.prefix_cache.kept import Machine
+print(Machine(pathlib.Path(sys.argv[1])).put(list(range(1000, 2000)), size_bytes=300_000))
+"""
+
+
+def test_two_processes_that_keep_the_same_prompt(root: Path) -> None:
+    """One of them does, and the other one does no harm."""
+    command = [sys.executable, "-c", KEEP, str(root)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    outcomes = sorted(process.communicate(timeout=60)[0].strip() for process in both)
+
+    assert outcomes in (["known", "written"], ["busy", "written"])
+    machine = Machine(root)
+    assert len(machine.entries) == 1
+    assert machine.common(TEXT) == 999
+
+
+KILL = """
+import os, signal, sys, pathlib
+from tests.prefix_cache.kept import Machine
+n_left = int(sys.argv[2])
+
+def audit(event, arguments):
+    global n_left
+    if event in EVENTS and str(sys.argv[1]) in str(arguments[0] if arguments else ""):
+        n_left -= 1
+        if n_left == 0:
+            print(event, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+EVENTS = {"open", "os.rename", "os.remove", "os.utime", "os.mkdir", "os.chmod", "os.scandir"}
+sys.addaudithook(audit)
+machine = Machine(pathlib.Path(sys.argv[1]))
+print(machine.put(list(range(1000, 2000)), size_bytes=300_000))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal")
+def test_a_writer_killed_before_any_of_its_steps(tmp_path: Path) -> None:
+    """The beginning of the text is there already; the whole is being kept in its place."""
+    events = []
+    for step in range(1, 60):
+        machine = Machine(tmp_path / f"step{step}")
+        machine.put(TEXT[:400])
+        command = [sys.executable, "-c", KILL, str(machine.cache.root), str(step)]
+        process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        events.append(process.stdout.strip())
+        if process.returncode == 0:
+            break
+        assert machine.common(TEXT) in (400, 999), f"lost at step {step}, {events[-1]}"
+        assert machine.put(TEXT) in ("written", "known")
+        assert machine.common(TEXT) == 999
+        machine.put(OTHER)
+        assert len(machine.entries) <= 3
+        assert not [path for path in machine.cache.root.iterdir() if path.suffix == ".new"]
+
+    assert events[-1] == "written"
+    assert {"open", "os.rename", "os.remove", "os.utime"} <= {*events}

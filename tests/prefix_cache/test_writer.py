@@ -114,6 +114,17 @@ def test_a_disk_that_hangs_keeps_nobody(slow: SlowCache) -> None:
     assert not slow.written
 
 
+def test_nobody_waits_longer_than_the_entry_saves(slow: SlowCache) -> None:
+    writer = Writer(slow)
+    writer.give(SETTING, FIRST, state_of(FIRST), prefill_s=0.02)
+
+    started = time.monotonic()
+    writer.close(patience_s=60)
+
+    assert slow.was_given_up
+    assert time.monotonic() - started < 20
+
+
 def test_another_one_after_the_first(machine: Machine) -> None:
     writer = Writer(machine.cache)
     give(writer, FIRST)

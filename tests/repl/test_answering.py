@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from fwlocal.answer import Generation
+from fwlocal.answer import Generation, Result
 from fwlocal.errors import DoesNotFit
 from fwlocal.prompts import Message
 from fwlocal.repl.showing import last_line
 from fwlocal.repl.state import State
 from tests.repl.fakes import FakeEngine, Session
+
+
+class Saving(FakeEngine):
+    """One that has drafted, and found the prompt on the disk."""
+
+    def steps(self, number: int, prompt_tokens: int) -> Generator[str, None, Result]:
+        result = yield from super().steps(number, prompt_tokens)
+        return replace(result, reused_tokens=2, n_restored=2, n_drafted=9, n_accepted=5)
+
 
 LONG = "word " * 30  # with its answer, a third of the context of 100 words
 
@@ -103,6 +113,18 @@ def test_statistics_under_each_answer() -> None:
 
     assert session.notes[0] == "stats is on"
     assert session.notes[1].startswith("20.0 tok/s, first token after 0.25 s, context ")
+
+
+def test_statistics_tell_what_saved_work() -> None:
+    engine = Saving()
+    session = Session("hello", "/stats", engine=engine, state=State(stats=True)).run()
+
+    assert session.notes[0] == (
+        "20.0 tok/s (5 of 9 drafted accepted), first token after 0.25 s "
+        "(2 tokens from the prefix cache), context 6 of 100, 6 %"
+    )
+    assert "2 of them reused, from the prefix cache; 1 in 0.20 s" in session.notes[1]
+    assert "20.0 tok/s, 5 of 9 drafted accepted; ended by stop" in session.notes[1]
 
 
 def test_what_is_set_holds_for_the_answers() -> None:

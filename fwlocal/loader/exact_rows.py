@@ -1,0 +1,89 @@
+"""How many rows a model computes at once to the bit, remembered from one run to the next.
+
+Trials find it out (``fwlocal.draft.widths``), which takes a few answers; it holds for all models of
+a shape, on a machine with its llama.cpp, its threads, and its attention. Small files in the cache
+folder; one that cannot be read or written is one that is not there: it is found out again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fwlocal.draft import KnownWidths
+from fwlocal.draft.widths import CPU_WIDTHS, ENOUGH_ROWS
+from fwlocal.files import user_cache, write_atomically
+from fwlocal.gguf import GGUFHeader
+from fwlocal.hardware.bandwidth import cpu_model
+from fwlocal.llama.build import build_id
+from fwlocal.llama.native_context import ContextOptions
+from fwlocal.offload import OffloadPlan
+from fwlocal.tuned import shape_of
+
+FOLDER = "exact"
+_VERSION = 1
+
+
+class ExactRows:
+    """What is remembered in a file of ``folder`` for this machine, by the model's ``header``, the
+    ``plan`` and the ``options`` of its context."""
+
+    def __init__(
+        self,
+        header: GGUFHeader,
+        plan: OffloadPlan,
+        options: ContextOptions,
+        folder: Path | None = None,
+    ) -> None:
+        what = {
+            "version": _VERSION,
+            "shape": shape_of(header),
+            "cpu": cpu_model(),
+            "build": build_id(),
+            "layers": [(share.device, share.n_layers) for share in plan.shares],
+            "threads": (options.n_threads, options.n_threads_batch),
+            "attention": (options.flash_attn, options.kv_type),
+        }
+        name = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+        self._path = (folder or user_cache() / FOLDER) / f"{name[:32]}.json"
+
+    def recall(self) -> KnownWidths:
+        """What is known; nothing where there is no such file, or a damaged one."""
+        try:
+            data = json.loads(self._path.read_bytes())
+            return _checked(KnownWidths(**_fields(data)))
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+            return KnownWidths()
+
+    def keep(self, known: KnownWidths) -> None:
+        """Remember it, where the folder can be written."""
+        with contextlib.suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self._path, json.dumps(asdict(known)) + "\n")
+
+
+def _fields(data: dict[str, list[Any]]) -> dict[str, tuple[Any, ...]]:
+    """JSON's lists, nested once, as tuples."""
+    return {
+        name: tuple(tuple(item) if isinstance(item, list) else item for item in value)
+        for name, value in data.items()
+    }
+
+
+def _checked(known: KnownWidths) -> KnownWidths:
+    """Raises ValueError, TypeError for what no trial can have found."""
+    for sure, not_tried, same in (
+        (known.short_sure, known.short_open, known.short_same),
+        (known.long_sure, known.long_open, known.long_same),
+    ):
+        widths = (*sure, *not_tried)
+        if len({*widths}) < len(widths) or not {*widths} <= {*CPU_WIDTHS}:
+            raise ValueError(f"widths are {widths}")
+        for width, n_rows in same:
+            if width not in not_tried or type(n_rows) is not int or not 0 < n_rows < ENOUGH_ROWS:
+                raise ValueError(f"{n_rows} rows of {width}")
+    return known
