@@ -303,7 +303,9 @@ def test_without_room_for_both_the_model_is_loaded_alone(
         n_ctx=REQUEST.n_ctx,
         n_threads=1,
         n_gpu_layers=alone.n_layers,
-        gpu_memory=(alone.gpus[0].total_bytes,),
+        gpu_memory=(alone.gpus[0].total_bytes + MIB,),
+        gpu_margin=0,
+        kv_type="f16",
         prompt_format="freewilly2",
     )
     said: list[str] = []
