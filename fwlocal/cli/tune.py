@@ -183,7 +183,7 @@ def _heard(entrant: Entrant, tell: Callable[[str], None], status: _Status) -> He
         status.clear()
         tell(view.line(finding))
 
-    return Heard(estimate, status.show, found)
+    return Heard(estimate, status.show, found, lambda known: tell(view.exact(known)))
 
 
 def _remembered(entrant: Entrant) -> list[Tuned]:

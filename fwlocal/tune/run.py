@@ -11,12 +11,15 @@ from fwlocal import hardware, llama
 from fwlocal.bench.measured import Entrant
 from fwlocal.bench.opening import Opened, open_level
 from fwlocal.bench.result import SpeedTest
+from fwlocal.draft import KnownWidths
+from fwlocal.errors import Interrupted
 from fwlocal.interrupts import Interrupt
 from fwlocal.loader import EngineOptions
 from fwlocal.loader.remembered import placed
 from fwlocal.offload import default_n_ctx, footprint
 from fwlocal.tune.contexts import Contexts
 from fwlocal.tune.descent import Answered, Timing, answer, n_trials
+from fwlocal.tune.exactness import find_out
 from fwlocal.tune.loads import Loads
 from fwlocal.tune.questions import (
     SETTINGS,
@@ -48,11 +51,13 @@ class Wish:
 
 @dataclass(frozen=True)
 class Heard:
-    """Whom a run tells: how many seconds it will take, about, then each finding as it is made."""
+    """Whom a run tells: how many seconds it will take, about, then each finding as it is made, and
+    how many tokens at once are exact."""
 
     estimate: Callable[[float], None] = lambda seconds: None
     asking: Callable[[Question], None] = lambda question: None
     found: Callable[[Finding], None] = lambda finding: None
+    exact: Callable[[KnownWidths], None] = lambda known: None
 
 
 class Run:
@@ -88,6 +93,8 @@ class Run:
                 asked = self._questions(opened, contexts)
                 self._estimate(asked, contexts, opened.load_s)
                 self._ask([q for q in asked if not q.by_load], contexts.time)
+            if not self._wish.only:
+                self._find_out(opened.model)
             plan, gpus = opened.settled.plan, opened.settled.site.machine.gpus
         loads = Loads(self._entrant, self._n_ctx, self._interrupt)
         self._ask([q for q in asked if q.by_load], loads.time)
@@ -148,6 +155,13 @@ class Run:
             self._answers.append(answered)
             self._options = answered.options
             self._heard.found(answered.finding)
+
+    def _find_out(self, model: llama.Model) -> None:
+        known = find_out(self._entrant, model, self._options, self._n_ctx, self._interrupt)
+        if self._interrupt.is_set():
+            raise Interrupted(exit_code=self._interrupt.exit_code)
+        if known is not None:
+            self._heard.exact(known)
 
     def _tuned(self, where: Where, placed_on: str) -> Tuned:
         changes: dict[str, object] = {}

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from fwlocal.draft import KnownWidths
 from fwlocal.tables import Column, Table
 from fwlocal.tuned import Finding, Tuned
 
@@ -34,6 +35,17 @@ def line(finding: Finding) -> str:
         return f"{finding.setting}: {finding.default}, {verdict}{note}"
     against = f"{finding.best} is {brought(finding)} as fast as {finding.default}"
     return f"{finding.setting}: {against}, {verdict}{note}"
+
+
+def exact(known: KnownWidths) -> str:
+    """How many tokens at once a draft may have, as a sentence."""
+    short, long = (", ".join(map(str, sure)) for sure in (known.short_sure, known.long_sure))
+    if not short and not long:
+        return "drafts: several tokens at once are rounded otherwise, so none are used on the CPU"
+    return (
+        f"drafts: {short or 'no'} tokens at once are exact up to 256 tokens of context, "
+        f"{long or 'none'} beyond"
+    )
 
 
 def table(findings: Sequence[Finding]) -> Table:
