@@ -1,7 +1,7 @@
-"""What drafting brings: ``python -m tests.compare_draft [--model FILE] [--prompts N]``.
+"""What drafting brings: ``python -m tests.compare_draft [--model FILE ...] [--prompts N]``.
 
 Prints, as Markdown tables: (1) prompt lookup on edits, summaries and free text, against decoding
-one by one; (2) a draft model, by a pair of synthetic models that agree 60 % of the time
+one by one, with the default model in Q4_0 and Q8_0 unless others are named; (2) a draft model, by a pair of synthetic models that agree 60 % of the time
 (``tests.paired_llama``), against what its acceptance and its costs, each measured on its own,
 predict; (3) how many of many answers by the pair differ from those without drafts, by tokens.
 
@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fwlocal import llama
+from fwlocal.cli.bench_levels import Asked, enter
 from fwlocal.draft import (
     Controller,
     Drafter,
@@ -34,6 +35,7 @@ from fwlocal.encoding import encode
 from fwlocal.hardware import physical_cores
 from fwlocal.loader import Library, open_file
 from fwlocal.prompts import FORMATS, Message
+from fwlocal.registry import DEFAULT_MODEL
 from fwlocal.sampling import SamplingParams
 from tests.compare import QUESTIONS
 from tests.draft.compare_pair import compare_pair
@@ -91,8 +93,6 @@ def compare_lookup(path: Path, arguments: argparse.Namespace) -> None:
     with closing(Machine(path, options)) as machine:
         known = None if arguments.unexplored else explored(machine)
         steering = Steering(Controller(), Widths(lossless=True, known=known, tell=print))
-        print("| prompt lookup on | plain tok/s | ratio (spread) | accepted | same | goal |")
-        print("|---|---|---|---|---|---|", flush=True)
         for name, questions, goal in (
             ("edits", EDITS, "≥ 1.3"),
             ("summaries", SUMMARIES, "≥ 1.3"),
@@ -103,19 +103,25 @@ def compare_lookup(path: Path, arguments: argparse.Namespace) -> None:
                 encode(machine.model, chatml.render([Message("user", question)]))
                 for question in questions
             ]
-            print(_lookup_row(name, machine, prompts, steering, arguments) + f" {goal} |")
+            row = _lookup_row(machine, prompts, steering, arguments)
+            print(f"| {name} | {path.stem} | {row} {goal} |", flush=True)
+
+
+def models(named: Sequence[str] | None) -> list[Path]:
+    """The files, the default model's levels made where they are missing."""
+    if not named:
+        found = enter(Asked(DEFAULT_MODEL, ("Q4_0", "Q8_0")), Library.default())
+        return [entrant.file.path for entrant in found.entrants]
+    return [open_file(name, Library.default(), print)[0].path for name in named]
 
 
 def explored(machine: Machine) -> KnownWidths:
     """What is exact here, as it is found once and kept."""
     text = machine.model.tokenize(f"{STORY}\n{CODE}\n{DATA}\n" * 3, special=False)
-    known = explore(machine.cache, text)
-    print(f"\nexact up to 256 tokens: {known.short_sure}, beyond: {known.long_sure}\n")
-    return known
+    return explore(machine.cache, text)
 
 
 def _lookup_row(
-    name: str,
     machine: Machine,
     prompts: Sequence[Sequence[int]],
     steering: Steering,
@@ -145,7 +151,7 @@ def _lookup_row(
         speeds.append(n_tokens / plain_s)
     accepted = f"{n_accepted} of {n_drafted}"
     speed = statistics.median(speeds)
-    return f"| {name} | {speed:.1f} | {spread(ratios)} | {accepted} | {n_same} of {n_answers} |"
+    return f"{speed:.1f} | {spread(ratios)} | {accepted} | {n_same} of {n_answers} |"
 
 
 def compare_answers(arguments: argparse.Namespace) -> None:
@@ -193,11 +199,11 @@ def _prompt(seed: int) -> list[int]:
 def main() -> None:
     """Run the comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--model", nargs="*", help="[default: smollm2-135m in Q4_0 and Q8_0]")
     parser.add_argument("--threads", type=int, default=physical_cores())
     parser.add_argument("--kv-type", default="f16", choices=list(llama.KV_TYPES))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tokens", type=int, default=200, help="of an answer whose time counts")
+    parser.add_argument("--tokens", type=int, default=150, help="of an answer whose time counts")
     parser.add_argument("--short", type=int, default=32, help="of an answer that is compared")
     parser.add_argument("--prompts", type=int, default=500)
     parser.add_argument("--free", type=int, default=8, help="questions of free text")
@@ -206,8 +212,12 @@ def main() -> None:
     parser.add_argument("--only", choices=["lookup", "pair", "answers"])
     arguments = parser.parse_args()
     if arguments.only in (None, "lookup"):
-        file, _ = open_file(arguments.model, Library.default(), print)
-        compare_lookup(file.path, arguments)
+        print(
+            "| prompt lookup on | model | plain tok/s | ratio (spread) | accepted | same | goal |"
+        )
+        print("|---|---|---|---|---|---|---|", flush=True)
+        for path in models(arguments.model):
+            compare_lookup(path, arguments)
     if arguments.only in (None, "pair"):
         compare_pair(arguments)
     if arguments.only in (None, "answers"):
