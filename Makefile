@@ -7,7 +7,8 @@
 # make compare-offload  layers on a GPU beside llama-fit-params, for the same files and memory
 # make compare-chat  late turns beside early ones, what Markdown costs, many prompts at once
 # make compare-bench  the benchmark beside llama-bench, llama-perplexity and llama-imatrix
-# make compare-gpu  a 70B-shaped model on an NVIDIA GPU: budgets, bytes, speeds
+# make compare-speed  decode, prefill, one-shots, drafts and the prefix cache beside going without
+# make compare-gpu  a 70B-shaped model on an NVIDIA GPU: budgets, bytes, speeds, drafts
 # make pictures  draw the README's pictures anew
 #
 # BACKEND=cpu|cuda|metal|vulkan|hip overrides what is found here.
@@ -39,7 +40,7 @@ BUILT := $(VENV)/.$(LLAMA_CPP_PYTHON)-$(BACKEND)
 INSTALLED := $(VENV)/.fwlocal
 
 .PHONY: chat test lint check compare compare-convert compare-hub compare-offload compare-chat \
-  compare-bench compare-gpu pictures clean
+  compare-bench compare-speed compare-gpu pictures clean
 
 chat: $(INSTALLED)
 	@$(VENV)/bin/fwlocal chat
@@ -82,8 +83,16 @@ compare-bench: $(INSTALLED)
 	$(VENV)/bin/python -m tests.compare_speed .tools/bin --rounds 21 --depths 0
 	$(VENV)/bin/python -m tests.compare_imatrix .tools/bin
 
+compare-speed: $(INSTALLED)
+	tests/llamacpp_tools.sh .tools
+	$(VENV)/bin/python -m tests.compare_speed .tools/bin --rounds 21 --depths 0
+	$(VENV)/bin/python -m tests.compare_oneshot .tools/bin
+	$(VENV)/bin/python -m tests.compare_draft
+	$(VENV)/bin/python -m tests.prefix_cache.storm --operations 10000
+
 compare-gpu: $(INSTALLED)
 	$(VENV)/bin/python -m tests.gpu.offload
+	$(VENV)/bin/python -m tests.gpu.speed
 
 pictures: $(INSTALLED)
 	$(VENV)/bin/python -m tests.draw_pictures tests/pictures

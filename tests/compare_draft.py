@@ -73,10 +73,17 @@ EDITS = (
     f"Rename area to surface in this code and write all of it:\n\n{CODE}",
     f"Add a key 'known' with the value true to each of these, and write all of it:\n\n{DATA}",
 )
+NEWS = (
+    "The city council decided on Tuesday to close the old harbour bridge for repairs. The work will "
+    "begin in March and take about nine months. Ferries will cross the river every ten minutes "
+    "between six in the morning and midnight. The mayor said that the bridge, which was built in "
+    "1931, would not have lasted another winter."
+)
 SUMMARIES = (
     f"Quote the two most important sentences of this text:\n\n{STORY}",
     f"Summarise this text in its own words:\n\n{STORY}",
-    f"Describe what this code does, function by function:\n\n{CODE}",
+    f"Summarise this report in two sentences:\n\n{NEWS}",
+    f"List the facts of this report:\n\n{NEWS}",
 )
 # Of byte tokens, which the pair has: letters and digits in turn.
 GRAMMAR = 'root ::= ([a-z] [a-z] [0-9])+ "."'

@@ -22,13 +22,14 @@ CPU_ROW_COST, GPU_ROW_COST = 0.4, 0.04
 LEAST_GAIN = 1.03  # of decoding one by one; less is not worth the risk
 TRIAL_GAIN = 1.15  # what a number of rows must promise before it is tried whether they are exact
 LEAST_EVIDENCE = 6  # drafted tokens whose fate is known, before such a trial
-# Decodes of one token that an answer may lose: of 200 tokens 2.5 %, which leaves a little for what
+# Decodes of one token that an answer may lose: of 200 tokens 2.4 %, which leaves a little for what
 # is measured badly.
-_LOSS, _LOSS_SHARE = 5.0, 0.02
+_LOSS, _LOSS_SHARE = 4.8, 0.02
 _TRIAL_LOSS = 5.5  # with trials of what is exact, which are made once for all
 # What may be risked of what is left of it, by what promises next to nothing, and so much or more.
 _LEAST_RISK, _MOST_RISK, _FULL_GAIN = 0.25, 0.75, 1.4
 _CREDIT = 4.0  # gains that may be lost again
+_WATCHED = 0.25  # what a gain counts that a draft would have brought, if it had been evaluated
 _FIRST_PATIENCE, _MOST_PATIENCE = 32, 512  # tokens without a draft, before it is tried again
 _PROBED_GAIN = 0.6  # a draft that promises less is not even tried again
 _BEHIND = 0.5  # what a token costs a draft model that evaluates several
@@ -64,6 +65,7 @@ class Controller:
     def begin(self) -> None:
         """A new answer: what was lost on others does not count."""
         self._account = 0.0  # decodes of one token that were saved so far
+        self._tried = 0.0  # what trials took of it
         self._n_tokens = 0
 
     def n_to_draft(self, kind: Kind, widths: Sequence[int]) -> int:
@@ -154,12 +156,24 @@ class Controller:
     def tried(self, width: int, seconds: float) -> None:
         """A batch was evaluated only to see whether it is exact."""
         self.costs.note_batch(width, seconds)
+        before = self._account
         self._spend(seconds)
+        self._tried += before - self._account
 
     def learned(self, kind: Kind, n_asked: int, n_drafted: int, n_right: int) -> None:
         """So many tokens of a draft were right, evaluated or not."""
         self._known(kind).acceptance.note(n_drafted, n_right)
         self._known(kind).asked.note(n_asked, n_right)
+
+    def watched(self, kind: Kind, n_asked: int, n_drafted: int, n_right: int) -> None:
+        """The same of a draft that was there, and was not evaluated. Where such drafts promise
+        much, those that would have paid bring what was lost back by and by: otherwise an early loss
+        would end all drafting."""
+        self.learned(kind, n_asked, n_drafted, n_right)
+        missed = n_right + 1 - self.costs.batch(n_drafted + 1)
+        promises = self.gain(kind, n_drafted, n_drafted + 1) >= TRIAL_GAIN
+        if promises and missed > 0:  # what trials take is never brought back
+            self._account = max(min(self._account + _WATCHED * missed, -self._tried), self._account)
 
     def _known(self, kind: Kind) -> _Known:
         if kind.name not in self._kinds:

@@ -259,7 +259,7 @@ class Speculation:
             self._n_watched += 1
             if self._n_watched < len(draft.tokens):
                 return
-        self._controller.learned(draft.kind, draft.n_asked, len(draft.tokens), self._n_watched)
+        self._controller.watched(draft.kind, draft.n_asked, len(draft.tokens), self._n_watched)
         self._watched, self._n_watched = None, 0
 
     def _count(self, n_drafted: int) -> None:

@@ -155,3 +155,21 @@ def test_a_token_alone_is_measured_again_where_batches_seem_cheap() -> None:
 
     assert controller.costs.single_s == 1.0
     assert controller.n_rows(KIND, 1, (2,)) == 2
+
+
+def test_an_early_loss_does_not_end_all_drafting() -> None:
+    """Where drafts that were only watched would have paid, what was lost comes back."""
+    controller = Controller()
+    for _ in range(5):
+        controller.decoded(1.0)
+    controller.begin()
+    for _ in range(2):
+        controller.evaluated(KIND, 8, 1, 3.4)  # the first drafts were all wrong
+        controller.learned(KIND, 7, 7, 0)
+    assert controller.n_rows(KIND, 7, (2, 4, 8)) == 1
+
+    for _ in range(12):
+        controller.watched(KIND, 7, 7, 7)
+        controller.decoded(1.0)
+
+    assert controller.n_rows(KIND, 7, (2, 4, 8)) == 8
