@@ -58,6 +58,7 @@ check: lint test
 compare: $(INSTALLED)
 	tests/llamacpp_tools.sh .tools
 	$(VENV)/bin/python -m tests.compare .tools/bin
+	$(VENV)/bin/python -m tests.compare_oneshot .tools/bin
 
 compare-convert: $(INSTALLED)
 	tests/llamacpp_tools.sh .tools
@@ -85,7 +86,7 @@ compare-bench: $(INSTALLED)
 
 compare-speed: $(INSTALLED)
 	tests/llamacpp_tools.sh .tools
-	$(VENV)/bin/python -m tests.compare_speed .tools/bin --rounds 21 --depths 0
+	$(VENV)/bin/python -m tests.compare .tools/bin --rounds 11
 	$(VENV)/bin/python -m tests.compare_oneshot .tools/bin
 	$(VENV)/bin/python -m tests.compare_draft
 	$(VENV)/bin/python -m tests.prefix_cache.storm --operations 10000

@@ -1,8 +1,7 @@
 """Side by side with llama.cpp's own tools: ``python -m tests.compare BIN [--model FILE]``.
 
-Prints, as a Markdown table, decode and prefill speed through Engine against llama-bench, a one-shot
-answer from start to end against llama-completion, the start of ``--help``, and whether greedy text
-is the same, with the same attention on both sides. Nothing is drafted, taken from the prefix cache
+Prints, as a Markdown table, decode and prefill speed through Engine against llama-bench, the start
+of ``--help``, and whether greedy text is that of llama-completion, with the same attention. Nothing is drafted, taken from the prefix cache
 or tuned: this is plain evaluation. The two sides run in turns, so that a machine whose speed drifts
 favours neither; a ratio is the median of the rounds' ratios.
 """
@@ -11,11 +10,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from fwlocal.encoding import encode
@@ -24,6 +21,7 @@ from fwlocal.hardware import physical_cores
 from fwlocal.loader import EngineOptions, Library, open_file, open_model
 from fwlocal.prompts import FORMATS, Message, text_of
 from fwlocal.sampling import SamplingParams
+from tests.compare_oneshot import measured
 
 GREEDY = SamplingParams(temperature=0)
 QUESTIONS = (
@@ -68,7 +66,7 @@ def speed(engine: Engine, binary: Path, model: Path, threads: int, rounds: int) 
                 statistics.mean(_engine_speed(engine, name, prompt, story) for _ in "123")
             )
     return [
-        _row(f"{name} tok/s, Engine and llama-bench", ours[name][1:], theirs[name][1:], "≥ 0.97")
+        _row(f"{name} tok/s, Engine and llama-bench", ours[name][1:], theirs[name][1:], "≥ 0.98")
         for name in ours
     ]
 
@@ -85,54 +83,11 @@ def _engine_speed(engine: Engine, name: str, prompt: list[int], story: list[int]
     return timings.prefill_tps if name == "pp512" else timings.decode_tps
 
 
-def one_shot(binary: Path, model: Path, name: str, threads: int, rounds: int) -> list[str]:
-    """Rows for a 16-token answer from process start to end, and its peak memory."""
-    question = "Write a poem about the sea"
-    fwlocal_command = [str(Path(sys.executable).with_name("fwlocal"))]
-    options = ["--max-tokens", "16", "--temp", "0", "--threads", str(threads)]
-    ours = [*fwlocal_command, "run", "-m", name, *options, question]
-    prompt = subprocess.run(
-        [*fwlocal_command, "prompt", "-m", name, question], capture_output=True, check=True
-    ).stdout.decode()
-    theirs = [str(binary / "llama-completion"), "-m", str(model), "-p", prompt, "--no-escape"]
-    theirs += ["-n", "16", "--temp", "0", "-no-cnv", "-t", str(threads)]
-    seconds: tuple[list[float], list[float]] = ([], [])
-    peaks: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds + 1):
-        for side, command in enumerate((ours, theirs)):
-            wall, peak = _measured(command)
-            seconds[side].append(wall)
-            peaks[side].append(peak)
-    what = "16-token answer, fwlocal run and llama-completion"
-    return [
-        _row(f"{what}, s", seconds[0][1:], seconds[1][1:], "≤ 1.25"),
-        _row(f"{what}, peak MiB", peaks[0], peaks[1], ""),
-    ]
-
-
 def start_up(rounds: int) -> str:
     """A row for ``fwlocal --help``."""
     command = [str(Path(sys.executable).with_name("fwlocal")), "--help"]
-    seconds = statistics.median(_measured(command)[0] for _ in range(rounds))
+    seconds = statistics.median(measured(command).seconds for _ in range(rounds))
     return f"| fwlocal --help, s | {seconds:.3f} | | | < 0.15 |"
-
-
-def _measured(command: list[str]) -> tuple[float, float]:
-    """Wall seconds and peak MiB of a process."""
-    started = time.perf_counter()
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{command[0]} left with {process.returncode}")
-    scale = 2**20 if sys.platform == "darwin" else 2**10
-    return wall, usage.ru_maxrss / scale
 
 
 def greedy(
@@ -200,12 +155,9 @@ def main() -> None:
             raise TypeError("the engine is in another process")
         binary, rounds = arguments.bin, arguments.rounds
         print(*speed(engine, binary, file.path, threads, rounds), sep="\n", flush=True)
-        print(
-            *one_shot(binary, file.path, arguments.model, threads, 2 * rounds), sep="\n", flush=True
-        )
         print(start_up(2 * rounds))
         print(*greedy(engine, binary, file.path, threads, loaded.plan.flash_attn), sep="\n")
-    print(f"\n{threads} threads; medians of {rounds} rounds, {2 * rounds} for whole processes.")
+    print(f"\n{threads} threads; medians of {rounds} rounds.")
 
 
 if __name__ == "__main__":

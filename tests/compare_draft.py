@@ -1,9 +1,10 @@
 """What drafting brings: ``python -m tests.compare_draft [--model FILE ...] [--prompts N]``.
 
 Prints, as Markdown tables: (1) prompt lookup on edits, summaries and free text, against decoding
-one by one, with the default model in Q4_0 and Q8_0 unless others are named; (2) a draft model, by a pair of synthetic models that agree 60 % of the time
-(``tests.paired_llama``), against what its acceptance and its costs, each measured on its own,
-predict; (3) how many of many answers by the pair differ from those without drafts, by tokens.
+one by one, with the default model in Q4_0 and Q8_0 unless others are named; (2) a draft model, by
+a pair of synthetic models that agree 60 % of the time (``tests.paired_llama``), against what its
+acceptance and its costs, each measured on its own, predict; (3) how many of many answers by the
+pair differ from those without drafts, by tokens.
 
 The two sides run in turns, so that a machine whose speed drifts favours neither; a ratio is the
 median of the rounds' ratios. Times are of decoding alone. What is exact on this machine is found
@@ -74,8 +75,8 @@ EDITS = (
     f"Add a key 'known' with the value true to each of these, and write all of it:\n\n{DATA}",
 )
 NEWS = (
-    "The city council decided on Tuesday to close the old harbour bridge for repairs. The work will "
-    "begin in March and take about nine months. Ferries will cross the river every ten minutes "
+    "The city council decided on Tuesday to close the old harbour bridge for repairs. The work "
+    "will begin in March and take about nine months. Ferries will cross the river every ten minutes "
     "between six in the morning and midnight. The mayor said that the bridge, which was built in "
     "1931, would not have lasted another winter."
 )
