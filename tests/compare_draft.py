@@ -76,9 +76,9 @@ EDITS = (
 )
 NEWS = (
     "The city council decided on Tuesday to close the old harbour bridge for repairs. The work "
-    "will begin in March and take about nine months. Ferries will cross the river every ten minutes "
-    "between six in the morning and midnight. The mayor said that the bridge, which was built in "
-    "1931, would not have lasted another winter."
+    "will begin in March and take about nine months. Ferries will cross the river every ten "
+    "minutes between six in the morning and midnight. The mayor said that the bridge, which was "
+    "built in 1931, would not have lasted another winter."
 )
 SUMMARIES = (
     f"Quote the two most important sentences of this text:\n\n{STORY}",
