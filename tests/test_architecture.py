@@ -26,7 +26,7 @@ LAYERS = (
     ("conversation", "loader"),
     ("ab", "parallel", "sessions"),
     ("catalogue", "completion", "doctor", "listing", "oneshot", "preview", "provenance", "repl"),
-    ("bench", "options"),
+    ("bench", "options", "taken"),
     ("tune",),
     ("cli",),
     ("__main__",),

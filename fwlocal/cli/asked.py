@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
-from fwlocal import options
 from fwlocal.cli.output import notify
 from fwlocal.errors import UsageError
+from fwlocal.taken import take_engine_options, take_sampling
 
 if TYPE_CHECKING:
     from fwlocal.interrupts import Interrupt
@@ -37,7 +37,7 @@ def answer_once(asked: str | Sequence[Message], output: Output, rest: dict[str, 
         raise UsageError("a raw prompt has no system text of its own; leave --system out")
     turns = (Message("user", asked),) if isinstance(asked, str) else tuple(asked)
     stop, n, logprobs = rest.pop("stop", ()), rest.pop("n", None), rest.pop("logprobs", None)
-    sampling = options.take_sampling(rest)
+    sampling = take_sampling(rest)
     if n is not None and n > 1 and sampling["temperature"] == 0:
         raise UsageError(f"--n {n}: at temperature 0 all answers are the same; leave one out")
     request = oneshot.Request(turns, system, max_tokens, sampling, stop, n, logprobs or 0)
@@ -64,7 +64,7 @@ def loaded_model(rest: dict[str, Any], *, quiet: bool = False) -> Iterator[Loade
     verbose, model = rest.pop("verbose"), model_name(rest.pop("model"))
     loaded = load_model(
         model,
-        options.take_engine_options(rest),
+        take_engine_options(rest),
         draft=rest.pop("draft"),
         quiet=quiet,
         verbose=verbose,

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fwlocal import options
 from fwlocal.cli.asked import (
     STAND_IN_NOTE,
     loaded_model,
@@ -19,6 +18,7 @@ from fwlocal.cli.asked import (
     told,
 )
 from fwlocal.errors import DoesNotFit, FwlocalError, Interrupted, UsageError
+from fwlocal.taken import take_engine_options, take_sampling
 
 if TYPE_CHECKING:
     from fwlocal.gguf import GGUFHeader
@@ -67,7 +67,7 @@ def _common(rest: dict[str, Any]) -> Common:
     if rest.get("raw") and system is not None:
         raise UsageError("a raw prompt has no system text of its own; leave --system out")
     stop = rest.pop("stop", ())
-    return Common(system, max_tokens, options.take_sampling(rest), stop)
+    return Common(system, max_tokens, take_sampling(rest), stop)
 
 
 def _read(batch: str, out: str | None, *, raw: bool) -> list[Asked | Bad]:
@@ -184,7 +184,7 @@ class _Run:
                 yield one_after_the_other(loaded.engine, interrupt, bar.token)
             return
         rest = dict(self._rest)
-        with self._pool(todo, options.take_engine_options(rest), bar, interrupt) as answers:
+        with self._pool(todo, take_engine_options(rest), bar, interrupt) as answers:
             yield answers
 
     @contextlib.contextmanager

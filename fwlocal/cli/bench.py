@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fwlocal import options
 from fwlocal.cli.bench_options import Grouped, bench_options, check_together, named
 from fwlocal.cli.output import notify
 from fwlocal.errors import UsageError
+from fwlocal.taken import take_engine_options
 
 if TYPE_CHECKING:
     from fwlocal.bench.order import Order
@@ -131,7 +131,7 @@ def _order(given: dict[str, Any]) -> Order:
     text = None if given["no_quality"] else read_text(given["text"])
     prompts = read_prompts(given["prompts"]) if given["prompts"] else ()
     n_ctx = given.pop("n_ctx")  # of a chunk; the engine's is what the tests need
-    engine = _alike(options.take_engine_options(given))
+    engine = _alike(take_engine_options(given))
     settings = _settings(n_ctx, given, engine)
     entered = _entered(given, engine.n_threads)
     return Order(

@@ -23,6 +23,7 @@ from fwlocal.cli.asked import (
 from fwlocal.cli.output import notify
 from fwlocal.errors import Interrupted, ModelNotFound, UsageError
 from fwlocal.sessions.completion import session_name
+from fwlocal.taken import take_engine_options, take_sampling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,7 +138,7 @@ def _chat(
     state = _state(rest, is_plain)
     model, verbose = model_name(rest.pop("model")), rest.pop("verbose")
     draft = rest.pop("draft")
-    engine_options = options.take_engine_options(rest)
+    engine_options = take_engine_options(rest)
 
     def last_words(message: str) -> NoReturn:
         keys.restore()
@@ -185,7 +186,7 @@ def _state(rest: dict[str, Any], is_plain: bool) -> State:
     from fwlocal.repl.state import State
 
     return State(
-        sampling=options.take_sampling(rest),
+        sampling=take_sampling(rest),
         max_tokens=rest.pop("max_tokens"),
         on_full=rest.pop("on_full"),
         stats=rest.pop("stats"),

@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fwlocal import options
 from fwlocal.cli.asked import model_name, report_abort
 from fwlocal.cli.output import notify
 from fwlocal.errors import BadModelFile, Interrupted, StoreError, UsageError
 from fwlocal.progress import ProgressBar
+from fwlocal.taken import take_engine_options
 
 if TYPE_CHECKING:
     from convert.imatrix import Collection, Order, Sums
@@ -45,9 +45,7 @@ class ImatrixRun:
         self._from_chunk: int = rest.pop("from_chunk")
         self._process_output: bool = rest.pop("process_output")
         self._overwrite = overwrite
-        self._engine: EngineOptions = replace(
-            options.take_engine_options(rest), kv_type="f16", n_ctx=None
-        )
+        self._engine: EngineOptions = replace(take_engine_options(rest), kv_type="f16", n_ctx=None)
 
     def collected(self, out: Path | None) -> Path:
         """Collect what is missing; where it is. Raises Interrupted when stopped."""
