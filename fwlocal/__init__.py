@@ -19,21 +19,26 @@ __all__ = ["FwlocalError", "__version__", "load"]
 __version__ = "0.1.0"
 
 
-def load(model: str, *, draft: str = "auto", **options: Any) -> EngineLike:
+def load(model: str, *, draft: str | None = "auto", **options: Any) -> EngineLike:
     """An engine for ``model``: a name from ``fwlocal models``, ``NAME:LEVEL`` or a .gguf's path.
 
     ``options`` are those of ``fwlocal.loader.EngineOptions``: ``n_ctx``, ``n_threads``,
     ``n_gpu_layers``, ``gpu_memory``, ``workers``, ``flash_attn``, ``kv_type``, ``mmap``,
     ``mlock``, ``prompt_format``, and what it has for speed. ``draft`` is a smaller model that
-    drafts ahead, "auto" (the one of models.toml, if it is on this disk) or "off"; ``lookup=False``
-    drafts nothing from the text either, and ``lossless`` says whether the text must stay the same
-    (None: on the CPU). Long prompts are kept, evaluated, in ``prefix_bytes`` of the disk at most
-    (4 GiB; 0 keeps none). ``tuned=False`` takes nothing that ``fwlocal tune`` found. A Result tells
-    what was saved: ``n_drafted``, ``n_accepted``, ``n_restored``.
+    drafts ahead, "auto" (the one of models.toml, if it is on this disk), or "off" or None for none;
+    ``lookup=False`` drafts nothing from the text either, and ``lossless`` says whether the text
+    must stay the same (None: on the CPU). Long prompts are kept, evaluated, in ``prefix_bytes`` of
+    the disk at most (4 GiB; 0 keeps none). ``tuned=False`` takes nothing that ``fwlocal tune``
+    found. A Result tells what was saved: ``n_drafted``, ``n_accepted``, ``n_restored``.
 
     The embedded default is fetched when it is missing. Raises FwlocalError. Where more than the
-    engine is wanted (the plan, the file), ``fwlocal.loader.open_model`` takes the same.
+    engine is wanted (the plan, the file), ``open_model(model, EngineOptions(...), draft=...)``
+    gives it: ``from fwlocal.loader import EngineOptions, open_model``.
     """
+    from fwlocal.errors import UsageError
     from fwlocal.loader import EngineOptions, open_model
 
+    draft = "off" if draft is None else draft
+    if not isinstance(draft, str):
+        raise UsageError(f'draft is {draft!r}; it must be a model, "auto" or "off"')
     return open_model(model, EngineOptions(**options), draft=draft).engine

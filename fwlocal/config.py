@@ -16,6 +16,7 @@ from fwlocal.workers import parse_address
 
 FILE_NAME = "config.toml"
 KEYS = ("emacs", "vi")
+DEFAULT_PREFIX_CACHE = "4G"
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Config:
 
     workers: tuple[str, ...] = ()
     keys: str = KEYS[0]
-    prefix_cache: str = "4G"
+    prefix_cache: str = DEFAULT_PREFIX_CACHE
 
     @property
     def prefix_cache_bytes(self) -> int:

@@ -117,12 +117,14 @@ class Engine(Chatting):
         self.close()
 
     def close(self) -> None:
-        """Free the context and the model, and what drafts for it."""
-        self._end_running()
-        self._prefixes.close()
-        self._drafting.close()
-        self.cache.close()
-        self.model.close()
+        """Free the context and the model, and what drafts for it, each also where another fails.
+        What is still being written to the disk is waited for last, which Ctrl-C cuts short."""
+        with contextlib.ExitStack() as rest:
+            rest.callback(self._prefixes.close)
+            rest.callback(self.model.close)
+            rest.callback(self.cache.close)
+            rest.callback(self._drafting.close)
+            self._end_running()
 
     def reset(self) -> None:
         """Forget the KV cache."""
@@ -199,12 +201,16 @@ class Engine(Chatting):
         reused = self._prefixes.restore(self.cache, prompt, held)
         evaluated = self.cache.evaluate(prompt[reused:])
         self.cache.context.synchronize()
-        prefill_s = ttft_s = clock() - started
+        n_read = len(self.cache.tokens) - reused  # fewer than there are, where it was stopped
+        read_s = clock() - started
         if evaluated:
-            self._prefixes.keep(self.cache, len(prompt) - reused, prefill_s)
+            self._prefixes.keep(self.cache, len(prompt) - reused, read_s)
+        resumed = clock()
         speculation = self._drafting.speculation(
             self.cache, sampler, prompt, limit=answer.limit, is_eog=self.model.is_eog
         )
+        prefill_s = read_s + clock() - resumed  # a draft model reads the prompt, too
+        ttft_s = clock() - started
         decode_s = 0.0  # without the time that the reader takes between pieces
         with contextlib.closing(speculation.tokens()) as tokens:
             while evaluated and not self.interrupt.is_set():
@@ -230,7 +236,7 @@ class Engine(Chatting):
             ttft_s=ttft_s,
             prefill_s=prefill_s,
             decode_s=decode_s,
-            prefill_tps=_rate(len(prompt) - reused, prefill_s),
+            prefill_tps=_rate(n_read, prefill_s),
             decode_tps=_rate(answer.n_tokens - 1, decode_s),
         )
         return Result(

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from fwlocal.errors import DoesNotFit, FwlocalError, StoreError
 
-REMEDY = "make it writable, or set FWLOCAL_HOME to another folder"
+REMEDY = "make it writable, or set {} to another folder"
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-CACHE = "FWLOCAL_CACHE"  # in the environment: a folder in place of the user's own
+HOME = "FWLOCAL_HOME"  # in the environment: a folder in place of the user's own for models
+CACHE = "FWLOCAL_CACHE"  # ... and for what can be had again
 _BLOCK_BYTES = 8 << 20
 
 
@@ -133,12 +134,13 @@ def check_space(folder: Path, need_bytes: int, what: str) -> None:
         )
 
 
-def store_error(error: OSError, where: object) -> FwlocalError:
+def store_error(error: OSError, where: object, variable: str = HOME) -> FwlocalError:
     """What to raise for a failed write at ``where``: DoesNotFit when the room is used up, else
-    StoreError."""
+    StoreError. ``variable`` is the one that has it written elsewhere."""
     if error.errno in NO_ROOM:
         return DoesNotFit(
-            f"{where}: no room left ({error.strerror}); make room, or set FWLOCAL_HOME to a folder "
+            f"{where}: no room left ({error.strerror}); make room, or set {variable} to a folder "
             "on another disk"
         )
-    return StoreError(f"{where}: cannot be written ({error.strerror or error}); {REMEDY}")
+    remedy = REMEDY.format(variable)
+    return StoreError(f"{where}: cannot be written ({error.strerror or error}); {remedy}")

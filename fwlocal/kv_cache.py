@@ -45,6 +45,7 @@ class KVCache:
         on_open: Callable[[llama.Context], None] = _unnoticed,
     ) -> None:
         self.tokens: list[int] = []
+        self.is_compact = True  # a token's place is its position; no gap was closed
         self.n_whole = 0  # of the first tokens, evaluated in whole batches but for the last one
         self.limit = options.n_ctx or model.n_ctx_train or default_n_ctx(0)
         self._model = model
@@ -143,7 +144,7 @@ class KVCache:
         """Free the context."""
         if self._context is not None:
             self._context.close()
-        self._context, self.tokens, self.n_whole = None, [], 0
+        self._context, self.tokens, self.n_whole, self.is_compact = None, [], 0, True
 
     def _first_n_ctx(self, n_prompt: int, n_answer: int) -> int:
         trained = self._model.n_ctx_train
@@ -185,6 +186,7 @@ class KVCache:
         """Keep the first ``shared`` tokens and ``length`` from ``start``; how many that are."""
         if self._truncate(start + length) == start + length:
             self.context.remove(shared, start)
+            self.is_compact = False
             del self.tokens[shared:start]
             self.n_whole = min(self.n_whole, shared)
         return len(self.tokens)
@@ -196,6 +198,7 @@ class KVCache:
             n_tokens = 0
         del self.tokens[n_tokens:]
         self.n_whole = min(self.n_whole, n_tokens)
+        self.is_compact = self.is_compact or not n_tokens
         return n_tokens
 
     def _too_long(self, n_prompt: int) -> str:

@@ -13,13 +13,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from fwlocal import hardware
-from fwlocal.files import store_error, user_cache, write_atomically
+from fwlocal.files import CACHE, store_error, user_cache, write_atomically
 from fwlocal.gguf import GGUFArray, GGUFHeader
 from fwlocal.hardware import Device
 from fwlocal.hardware.bandwidth import cpu_model
@@ -46,6 +47,7 @@ _CHOICES: Mapping[str, tuple[object, ...]] = {
     "numa": NUMA,
 }
 
+_OPEN = ("none", "noisy")  # verdicts that tell nothing of a setting
 _OF: Mapping[str, str] = {"n_batch": "n_ubatch"}  # which setting's finding it is a part of
 
 
@@ -76,7 +78,8 @@ NAMES = tuple(field.name for field in fields(Settings))
 class Finding:
     """What one setting brought: ``best`` beside the ``default``, and how many times as fast it was
     (the median of pairs, and the interval that 95 % of resamples lie in), None where nothing was
-    measured. ``verdict`` is "taken", "noise", "default", "lossy" or "none"; ``note`` says more."""
+    measured. ``verdict`` is "taken", "noise" (no gain beyond it), "default", "lossy", "noisy" (too
+    much so to tell) or "none" (not tried); ``note`` says more."""
 
     setting: str
     default: str
@@ -86,6 +89,11 @@ class Finding:
     low: float | None = None
     high: float | None = None
     note: str = ""
+
+    @property
+    def is_measured(self) -> bool:
+        """It tells whether the default is best."""
+        return self.verdict not in _OPEN
 
 
 @dataclass(frozen=True)
@@ -113,18 +121,26 @@ class Tuned:
     findings: tuple[Finding, ...]
     made: str
 
+    @property
+    def n_measured(self) -> int:
+        """How many of the findings tell something."""
+        return sum(finding.is_measured for finding in self.findings)
+
 
 def merged(before: Tuned | None, now: Tuned) -> Tuned:
-    """What was found now, and of what was known before the settings that were not tried again."""
+    """What was found now, and of what was known before the settings that were not tried again, or
+    of which it told nothing this time."""
     if before is None:
         return now
-    asked = {finding.setting for finding in now.findings}
+    known = {finding.setting for finding in before.findings if finding.is_measured}
+    found = [f for f in now.findings if f.is_measured or f.setting not in known]
+    asked = {finding.setting for finding in found}
     stays = {n: v for n, v in before.settings.taken().items() if _OF.get(n, n) not in asked}
     settings = {**stays, **now.settings.taken()}
     if settings.get("flash_attn") == "off":  # which a quantized KV cache needs
         settings.pop("kv_type", None)
     older = (finding for finding in before.findings if finding.setting not in asked)
-    return dataclasses.replace(now, settings=Settings(**settings), findings=(*older, *now.findings))
+    return dataclasses.replace(now, settings=Settings(**settings), findings=(*older, *found))
 
 
 def default_folder() -> Path:
@@ -158,6 +174,18 @@ def this_machine(gpus: Sequence[Device], build: str) -> Where:
     )
 
 
+def check_folder(folder: Path) -> None:
+    """That something can be kept there, by making the folder and a file in it, which is removed.
+    Raises StoreError, DoesNotFit."""
+    trial = folder / f"{os.getpid()}.trial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(trial, "{}\n")
+        trial.unlink()
+    except OSError as error:
+        raise store_error(error, folder, CACHE) from error
+
+
 def keep(folder: Path, tuned: Tuned) -> Path:
     """Remember it, in place of what was known before; its file. Raises StoreError, DoesNotFit."""
     path = _path(folder, tuned.shape, tuned.where, tuned.placed)
@@ -166,7 +194,7 @@ def keep(folder: Path, tuned: Tuned) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text + "\n")
     except OSError as error:
-        raise store_error(error, path) from error
+        raise store_error(error, path, CACHE) from error
     return path
 
 
@@ -184,7 +212,7 @@ def forget(folder: Path, shape: str) -> int:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
-            raise store_error(error, path) from error
+            raise store_error(error, path, CACHE) from error
     return len(paths)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -105,13 +106,13 @@ def test_an_empty_cache(verb: Verb, folder: Path) -> None:
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith("fwlocal: no prompt is kept yet; ")
     assert verb("list", "--json")[0] == "[]\n"
-    assert verb("size")[0] == f"0 B in 0 prompts (4.0 GiB at most): {folder}\n"
+    assert verb("size")[0] == f"0 B in 0 prompts (4.3 GB at most): {folder}\n"
     assert verb("clear") == ("", "fwlocal: no prompt was kept\n")
     assert not folder.exists(), "looking makes no folder"
 
 
 def test_size(verb: Verb, kept: Machine, folder: Path) -> None:
-    assert verb("size")[0] == f"310 kB in 3 prompts (4.0 GiB at most): {folder}\n"
+    assert verb("size")[0] == f"310 kB in 3 prompts (4.3 GB at most): {folder}\n"
     assert json.loads(verb("size", "--json")[0]) == {
         "path": str(folder),
         "entries": 3,
@@ -127,7 +128,7 @@ def config(home: Path) -> Path:
 
 
 def test_the_bound_is_set(verb: Verb, kept: Machine, folder: Path, config: Path) -> None:
-    assert verb("size", "2G") == (f"310 kB in 3 prompts (2.0 GiB at most): {folder}\n", "")
+    assert verb("size", "2G") == (f"310 kB in 3 prompts (2.1 GB at most): {folder}\n", "")
     assert config.read_text() == 'prefix_cache = "2G"\n'
     assert load_config(config.parent).prefix_cache_bytes == 2 << 30
     assert json.loads(verb("size", " 0.5 GiB ", "--json")[0])["bound_bytes"] == 1 << 29
@@ -140,7 +141,7 @@ def test_what_is_more_than_the_bound_leaves(verb: Verb, folder: Path, config: Pa
 
     out, err = verb("size", "1M")
 
-    assert out.startswith("901 kB in 1 prompt (1 MiB at most): ")
+    assert out.startswith("901 kB in 1 prompt (1 MB at most): ")
     assert err == "fwlocal: 1 prompt forgotten, 901 kB freed\n"
     assert machine.common(SECOND) == 301, "the one that was used last"
 
@@ -151,6 +152,19 @@ def test_off(verb: Verb, kept: Machine, folder: Path, config: Path) -> None:
     assert out == f"0 B in 0 prompts (turned off in config.toml): {folder}\n"
     assert err == "fwlocal: 3 prompts forgotten, 310 kB freed\n"
     assert load_config(config.parent).prefix_cache_bytes == 0
+    off = "fwlocal: the prefix cache is off; `fwlocal cache size 4G` turns it on\n"
+    assert verb() == verb("list") == ("", off)
+    assert verb("list", "--json") == ("[]\n", "")
+
+
+def test_what_is_kept_while_it_is_off(verb: Verb, kept: Machine, config: Path) -> None:
+    config.parent.mkdir()
+    config.write_text('prefix_cache = "0"\n')
+
+    out, err = verb()
+
+    assert out.count("\n") == 4
+    assert err.startswith("fwlocal: the prefix cache is off; ")
 
 
 @pytest.mark.parametrize(
@@ -187,6 +201,14 @@ def test_a_bound_that_is_none(verb: Verb, kept: Machine, config: Path, most: str
     assert len(kept.entries) == 3
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="it has a disk for each drive")
+def test_a_bound_larger_than_the_disk(verb: Verb, kept: Machine, config: Path) -> None:
+    with pytest.raises(UsageError, match=r"MOST '999T': is more than the .*B of the disk of .*; "):
+        verb("size", "999T")
+
+    assert not config.exists()
+
+
 def test_a_config_that_cannot_be_written_or_read(verb: Verb, config: Path) -> None:
     config.parent.write_text("a file")
     with pytest.raises((RegistryError, StoreError), match="config"):
@@ -204,6 +226,19 @@ def test_why_nothing_new_is_kept(verb: Verb, tmp_path: Path, folder: Path) -> No
     folder.parent.write_text("a file")
 
     assert hindrance(folder) == f"{folder.parent} is no folder; set FWLOCAL_CACHE to another one"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its paths have other limits")
+def test_a_folder_that_cannot_exist() -> None:
+    assert "cannot be made (File name too long); set" in hindrance(Path("/" + 300 * "a"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no such folder")
+def test_a_folder_of_no_disk() -> None:
+    assert hindrance(Path("/proc/prefixes")) in (
+        "/proc is no folder of a disk; set FWLOCAL_CACHE to another one",
+        "/proc cannot be written; make it writable, or set FWLOCAL_CACHE to another one",
+    )
 
 
 def test_clear(verb: Verb, kept: Machine) -> None:

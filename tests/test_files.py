@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fwlocal.errors import DoesNotFit, StoreError
 from fwlocal.files import (
+    CACHE,
     allocated_bytes,
     check_space,
     place,
@@ -124,3 +125,6 @@ def test_what_a_failed_write_is_called(number: int, kind: type[Exception], says:
     assert str(error).startswith("models: ")
     assert "set FWLOCAL_HOME to" in str(error)
     assert "\n" not in str(error)
+    cached = str(store_error(OSError(number, os.strerror(number)), "tuned", CACHE))
+    assert "set FWLOCAL_CACHE to" in cached
+    assert "FWLOCAL_HOME" not in cached

@@ -157,6 +157,23 @@ def test_gap_after_gap(machine: Machine) -> None:
     assert distance(shifted, expected(machine, again)) < CLOSE
 
 
+def test_it_knows_whether_its_tokens_lie_where_they_stand(machine: Machine) -> None:
+    """Behind a gap they lie further on, until nothing is kept or all moves elsewhere."""
+    machine.evaluate(WHOLE)
+    assert machine.cache.is_compact
+
+    machine.evaluate(WITHOUT, may_shift=True)
+    assert not machine.cache.is_compact
+    machine.evaluate([*WITHOUT, 80])
+    assert not machine.cache.is_compact
+
+    machine.cache.make_room(300, 0)
+    assert machine.cache.is_compact
+    machine.evaluate(FIRST + LAST)
+    machine.evaluate(LAST)
+    assert machine.cache.is_compact
+
+
 def test_a_shifted_cache_grows(machine: Machine) -> None:
     machine.evaluate(WHOLE)
     machine.evaluate(WITHOUT, may_shift=True)

@@ -13,7 +13,14 @@ from click.testing import CliRunner, Result
 
 from fwlocal import tuned
 from fwlocal.cli.tune import tune
-from fwlocal.errors import UsageError
+from fwlocal.draft import KnownWidths
+from fwlocal.errors import Interrupted, StoreError, UsageError
+from fwlocal.hardware import Machine, Memory
+from fwlocal.llama.native_context import ContextOptions
+from fwlocal.loader.exact_rows import ExactRows
+from fwlocal.offload import Request, footprint, make_plan
+from fwlocal.tune.run import Outcome, Run
+from fwlocal.whole import read_whole
 
 QUICK = ("--only", "n_ubatch,numa", "-r", "2", "--n-gpu-layers", "0")
 
@@ -40,9 +47,11 @@ def test_measure_show_and_forget(tiny_gguf: Path, folder: Path) -> None:
     assert measured.stdout.splitlines()[0].split() == ["SETTING", "DEFAULT", "BEST", "SPEED"]
     assert [row.split()[0] for row in measured.stdout.splitlines()[1:]] == ["n_ubatch", "numa"]
     told = measured.stderr.splitlines()
-    assert told[0].startswith("fwlocal: tuning tiny takes about ")
-    assert told[1].startswith("fwlocal: n_ubatch: ")
-    assert len(told) == 4
+    assert told[0] == "fwlocal: tuning tiny: trying it out ..."
+    assert told[1].startswith("fwlocal: tuning tiny takes about ")
+    assert " about 0 s" not in told[1]
+    assert told[2].startswith("fwlocal: n_ubatch: ")
+    assert len(told) == 5
     assert len(list(folder.iterdir())) == 1
 
     shown = run(tiny_gguf, "--show", "--json")
@@ -55,6 +64,48 @@ def test_measure_show_and_forget(tiny_gguf: Path, folder: Path) -> None:
     assert "nothing is remembered" in run(tiny_gguf, "--show").stderr
     assert json.loads(run(tiny_gguf, "--show", "--json").stdout) is None
     assert json.loads(run(tiny_gguf, "--forget", "--json").stdout) == {"forgotten": 0}
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_measured(
+    tiny_gguf: Path, folder: Path
+) -> None:
+    folder.parent.mkdir()
+    folder.write_text("no folder")
+
+    done = run(tiny_gguf, *QUICK, fails=True)
+
+    assert isinstance(done.exception, StoreError)
+    assert str(folder) in str(done.exception)
+    assert "FWLOCAL_CACHE" in str(done.exception)
+    assert done.stderr == ""
+
+
+def test_a_run_that_is_stopped_keeps_nothing(
+    tiny_gguf: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(self: Run) -> Outcome:
+        raise Interrupted(exit_code=143)
+
+    monkeypatch.setattr(Run, "measure", stopped)
+
+    done = run(tiny_gguf, *QUICK, fails=True)
+
+    assert isinstance(done.exception, Interrupted)
+    assert str(done.exception) == "stopped; nothing of it is kept"
+    assert done.exception.exit_code == 143
+    assert done.stderr == "fwlocal: tuning tiny: trying it out ...\n"
+    assert not [path for path in folder.parent.rglob("*") if path.is_file()]
+
+
+def test_what_is_exact_is_forgotten_with_the_settings(tiny_gguf: Path, folder: Path) -> None:
+    header = read_whole(tiny_gguf)
+    plan = make_plan(footprint(header), Machine(Memory(1 << 34, 1 << 34), ()), Request(512))
+    ExactRows(header, plan, ContextOptions(512, 1)).keep(KnownWidths((2,), (), (), ()))
+    assert list((folder.parent / "exact").iterdir())
+
+    assert "are forgotten" in run(tiny_gguf, "--forget").stderr
+
+    assert not list((folder.parent / "exact").iterdir())
 
 
 def test_quiet_tells_nothing_but_the_result(tiny_gguf: Path) -> None:

@@ -128,6 +128,19 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
 
     with pytest.raises(StoreError, match="file"):
         tuned.keep(tmp_path / "file", KNOWN)
+    with pytest.raises(StoreError, match="set FWLOCAL_CACHE to another folder"):
+        tuned.check_folder(tmp_path / "file")
+
+
+def test_a_folder_that_can_be_written_stays_as_it_was(tmp_path: Path) -> None:
+    tuned.keep(tmp_path / "new", KNOWN)
+
+    tuned.check_folder(tmp_path / "new")
+    tuned.check_folder(tmp_path / "newer")
+
+    assert tuned.all_kept(tmp_path / "new") == (KNOWN,)
+    assert len(list((tmp_path / "new").iterdir())) == 1
+    assert not list((tmp_path / "newer").iterdir())
 
 
 def test_what_was_not_tried_again_stays() -> None:
@@ -147,6 +160,17 @@ def test_what_was_not_tried_again_stays() -> None:
     assert both.settings == Settings(n_threads=8, flash_attn="off")
     assert [f.setting for f in both.findings] == ["n_threads", "kv_type", "n_ubatch", "flash_attn"]
     assert tuned.merged(None, again) == again
+
+
+@pytest.mark.parametrize("verdict", ["noisy", "none"])
+def test_what_could_not_be_told_again_stays(verdict: str) -> None:
+    nothing = replace(FOUND, verdict=verdict, best="4")
+    again = replace(KNOWN, settings=Settings(), findings=(nothing,))
+    never = replace(KNOWN, settings=Settings(), findings=())
+
+    assert tuned.merged(KNOWN, again) == KNOWN
+    assert tuned.merged(never, again).findings == (nothing,)
+    assert tuned.merged(again, KNOWN) == KNOWN
 
 
 def test_a_copy_and_a_fine_tune_have_the_models_shape(tmp_path: Path, tiny_gguf: Path) -> None:

@@ -7,7 +7,7 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from fwlocal.cli.output import notify
@@ -24,6 +24,7 @@ STAND_IN_NOTE = (
     "{} is a small stand-in of another family: it shows that everything works, not how well "
     "FreeWilly answers"
 )
+BRIEF_BYTES = 600
 
 
 def answer_once(asked: str | Sequence[Message], output: Output, rest: dict[str, Any]) -> None:
@@ -41,11 +42,16 @@ def answer_once(asked: str | Sequence[Message], output: Output, rest: dict[str, 
     if n is not None and n > 1 and sampling["temperature"] == 0:
         raise UsageError(f"--n {n}: at temperature 0 all answers are the same; leave one out")
     request = oneshot.Request(turns, system, max_tokens, sampling, stop, n, logprobs or 0)
-    rest["brief"] = True
+    rest["brief"] = is_brief((system or "", *(turn.content for turn in turns)))
     with loaded_model(rest, quiet=output.quiet) as loaded:
         exit_code = oneshot.answer(loaded, request, output)
     if exit_code:
         raise SystemExit(exit_code)
+
+
+def is_brief(texts: Iterable[str]) -> bool:
+    """Whether they are some 150 tokens at most, so that an answer may end within 256."""
+    return sum(len(text.encode("utf-8", "replace")) for text in texts) <= BRIEF_BYTES
 
 
 def check_texts(rest: Mapping[str, Any]) -> None:

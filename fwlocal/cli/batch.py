@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fwlocal.cli.asked import (
     STAND_IN_NOTE,
+    is_brief,
     loaded_model,
     model_name,
     piped_stdin,
@@ -56,7 +57,8 @@ def run_batch(
         asker = _asker(file, header, common, rest)
         with contextlib.closing(asker):
             todo = _to_do(lines, asker, before, out)
-        run = _Run(file, header, parallel, output, tell, {**rest, "brief": True})
+        chosen = {**rest, "brief": _are_brief(lines, common)}
+        run = _Run(file, header, parallel, output, tell, chosen)
         run.answer(todo, asker, written, out)
 
 
@@ -92,6 +94,17 @@ def _read(batch: str, out: str | None, *, raw: bool) -> list[Asked | Bad]:
         where = "stdin" if batch == "-" else batch
         raise UsageError(f"{where}: holds no line; give an object with prompt or messages on each")
     return found
+
+
+def _are_brief(lines: Sequence[Asked | Bad], common: Common) -> bool:
+    """Whether all are, so that each is computed as ``run`` would."""
+    from fwlocal.oneshot.batch_lines import Asked
+
+    asked = [line for line in lines if isinstance(line, Asked)]
+    return all(
+        is_brief((line.system or common.system or "", *(turn.content for turn in line.turns)))
+        for line in asked
+    )
 
 
 def _are_same(one: str, other: str) -> bool:

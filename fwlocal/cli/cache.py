@@ -48,6 +48,7 @@ def list_entries(as_json: bool) -> None:
 
 
 def _list(as_json: bool) -> None:
+    from fwlocal.config import DEFAULT_PREFIX_CACHE
     from fwlocal.prefix_cache import default_folder
     from fwlocal.prefix_cache.contents import described
 
@@ -58,7 +59,9 @@ def _list(as_json: bool) -> None:
         from rich.console import Console
 
         _table(found).show(Console())
-    else:
+    if not as_json and not _bound_bytes():
+        notify(f"the prefix cache is off; `fwlocal cache size {DEFAULT_PREFIX_CACHE}` turns it on")
+    elif not as_json and not found:
         notify("no prompt is kept yet; `fwlocal run` and `fwlocal chat` keep long ones")
 
 
@@ -104,7 +107,6 @@ def size(most: str | None, as_json: bool) -> None:
     from fwlocal.files import sized
     from fwlocal.prefix_cache import default_folder
     from fwlocal.prefix_cache.contents import described, hindrance, size_bytes
-    from fwlocal.sizes import gib
 
     folder = default_folder()
     if most is not None:
@@ -115,7 +117,7 @@ def size(most: str | None, as_json: bool) -> None:
         facts = {"path": str(folder), "entries": count, "size_bytes": taken, "bound_bytes": bound}
         print_json(facts)
         return
-    of = f"{gib(bound)} at most" if bound else "turned off in config.toml"
+    of = f"{sized(bound)} at most" if bound else "turned off in config.toml"
     click.echo(f"{sized(taken)} in {_prompts(count)} ({of}): {folder}")
     if bound and (reason := hindrance(folder)):
         notify(f"nothing new is kept: {reason}")
@@ -127,10 +129,16 @@ def _bound_by(most: str) -> None:
     from fwlocal.config import config_folder, load_config
     from fwlocal.files import sized
     from fwlocal.prefix_cache import default_folder
-    from fwlocal.prefix_cache.contents import trim
+    from fwlocal.prefix_cache.contents import disk_bytes, trim
     from fwlocal.sizes import parse_size
 
     most_bytes = parse_size(most, "MOST", may_be_zero=True)
+    has_bytes = disk_bytes(default_folder())
+    if most_bytes > has_bytes > 0:
+        raise UsageError(
+            f"MOST {most!r}: is more than the {sized(has_bytes)} of the disk of "
+            f"{default_folder()}; take less, or set FWLOCAL_CACHE to a folder on another disk"
+        )
     load_config(config_folder())  # whoever edits it by hand hears first what is wrong in it
     _write_bound(config_folder(), most.strip())
     count, freed = trim(default_folder(), most_bytes)

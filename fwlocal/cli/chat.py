@@ -128,7 +128,7 @@ def _chat(
     recorder: Recorder, session: Session | None, keys: QuietKeys, rest: dict[str, Any]
 ) -> None:
     from fwlocal.offload import summary
-    from fwlocal.oneshot.writing import tuned_remark
+    from fwlocal.oneshot.writing import draft_remark, tuned_remark
     from fwlocal.repl.hangup import leaving
     from fwlocal.repl.loop import Chat
     from fwlocal.repl.screen import TerminalScreen
@@ -158,7 +158,8 @@ def _chat(
         if session is None or model != session.speaker.model:
             raise
         raise ModelNotFound(f"{error}; the chat goes on with another by -m MODEL") from error
-    notify(summary(loaded.plan, loaded.engine.limit) + tuned_remark(loaded.plan))
+    remarks = draft_remark(loaded.draft) + tuned_remark(loaded.plan)
+    notify(summary(loaded.plan, loaded.engine.limit) + remarks)
     chat = Chat(
         loaded=loaded,
         conversation=_conversation(loaded, session, system),

@@ -11,7 +11,17 @@ from click.core import ParameterSource
 from fwlocal import options
 from fwlocal.cli.asked import loaded_model, piped_stdin
 
+# Options of `run` that make no sense here: each answer is evaluated and decoded as a whole.
+_NOT_HERE = ("draft", "lookup", "lossless", "prefix_bytes")
 
+
+def _fitted(command: click.Command) -> click.Command:
+    """The engine's options as far as they mean something here."""
+    command.params = [one for one in command.params if one.name not in _NOT_HERE]
+    return command
+
+
+@_fitted
 @click.command()
 @click.argument("file", type=click.Path())
 @click.option(
@@ -48,13 +58,11 @@ def replay(context: click.Context, /, file: str, as_json: bool, quiet: bool, **r
         "n_batch": first.running.get("n_batch"),
         "n_ubatch": first.running.get("n_ubatch"),
         "tuned": False,
-        "draft": "off",
-        "lookup": False,
-        "prefix_bytes": 0,
     }
     for name, value in recorded.items():
         if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
             rest[name] = value
+    rest.update(draft="off", lookup=False, prefix_bytes=0)
     raw = first.question.prompt_format is None
     output = Output(sys.stdout, sys.stderr, quiet=quiet)
     with loaded_model(

@@ -119,27 +119,31 @@ def _measured(entrant: Entrant, given: dict[str, Any], *, quiet: bool) -> Tuned:
     from fwlocal.cli.asked import told
     from fwlocal.interrupts import Interrupt, catching
     from fwlocal.loader import EngineOptions
-    from fwlocal.tune.run import Run, Wish
+    from fwlocal.tune.run import Run, Wish, called
     from fwlocal.tune.view import conclusion
-    from fwlocal.tuned import default_folder, keep, merged, recall
+    from fwlocal.tuned import check_folder, default_folder, keep, merged, recall
 
-    tell = told(quiet=quiet)
+    tell, folder = told(quiet=quiet), default_folder()
+    check_folder(folder)
     wish = Wish(given.pop("only"), given.pop("repetitions"), given.pop("allow_lossy"))
     interrupt, status = Interrupt(), _Status(quiet=quiet)
     with catching(interrupt):
+        tell(f"tuning {called(entrant.file)}: trying it out ...")
         heard = _heard(entrant, tell, status)
         run = Run(entrant, EngineOptions(**given), wish, heard, interrupt)
         try:
-            tuned = run.measure()
+            outcome = run.measure()
         except Interrupted as error:
             message = "stopped; nothing of it is kept"
             raise Interrupted(message, exit_code=error.exit_code) from None
         finally:
             status.clear()
-    folder = default_folder()
-    tuned = merged(recall(folder, tuned.shape, tuned.where, tuned.placed), tuned)
+    now = outcome.tuned
+    tuned = merged(recall(folder, now.shape, now.where, now.placed), now)
     keep(folder, tuned)
-    tell(conclusion(tuned))
+    if outcome.exact is not None:
+        outcome.exact.keep()
+    tell(conclusion(tuned, now.findings))
     return tuned
 
 
@@ -171,12 +175,12 @@ class _Status:
 def _heard(entrant: Entrant, tell: Callable[[str], None], status: _Status) -> Heard:
     from fwlocal.bench.progress import duration
     from fwlocal.tune import view
-    from fwlocal.tune.run import Heard
+    from fwlocal.tune.run import Heard, called
 
     def estimate(seconds: float) -> None:
         tell(
-            f"tuning {entrant.file.name} takes about {duration(seconds)}; leave the machine alone "
-            "meanwhile. Ctrl-C stops it, and keeps nothing"
+            f"tuning {called(entrant.file)} takes about {duration(max(1.0, seconds))} from here; "
+            "leave the machine alone meanwhile. Ctrl-C stops it, and keeps nothing"
         )
 
     def found(finding: Finding) -> None:
@@ -198,19 +202,23 @@ def _remembered(entrant: Entrant) -> list[Tuned]:
 
 
 def _forget(entrant: Entrant, *, as_json: bool) -> None:
+    from fwlocal.loader.exact_rows import forget_exact
+    from fwlocal.tune.run import called
     from fwlocal.tuned import default_folder, forget, shape_of
 
-    count = forget(default_folder(), shape_of(entrant.header))
+    shape = shape_of(entrant.header)
+    count = forget(default_folder(), shape) + forget_exact(shape)
     if as_json:
         print_json({"forgotten": count})
     elif count:
-        notify(f"the settings of {entrant.file.name} are forgotten")
+        notify(f"the settings of {called(entrant.file)} are forgotten")
     else:
-        notify(f"nothing was remembered for {entrant.file.name}")
+        notify(f"nothing was remembered for {called(entrant.file)}")
 
 
 def _show(found: Sequence[Tuned], entrant: Entrant, *, as_json: bool) -> None:
     """The table of each, or one JSON object, which is null where nothing is remembered."""
+    from fwlocal.tune.run import called
     from fwlocal.tune.view import as_data, table
 
     if as_json:
@@ -219,7 +227,7 @@ def _show(found: Sequence[Tuned], entrant: Entrant, *, as_json: bool) -> None:
         return
     if not found:
         notify(
-            f"nothing is remembered for {entrant.file.name} on this machine; "
+            f"nothing is remembered for {called(entrant.file)} on this machine; "
             "`fwlocal tune` measures it"
         )
         return

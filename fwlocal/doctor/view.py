@@ -130,7 +130,9 @@ def _tuned_lines(report: Report) -> Iterator[str]:
         )
         where = "" if tuned.placed == "CPU" else f", layers on {tuned.placed}"
         stale = "" if holds else "; of another machine or llama.cpp, and not used"
-        yield f"{inert(tuned.model)}{where}: {taken or 'the defaults'} ({tuned.made[:10]}{stale})"
+        counted = f"{tuned.n_measured} of {len(tuned.findings)} measured"
+        told = f"{taken or 'the defaults'}; {counted}"
+        yield f"{inert(tuned.model)}{where}: {told} ({tuned.made[:10]}{stale})"
     if not report.tuned:
         yield "none yet; `fwlocal tune -m MODEL` measures what fits"
 

@@ -1,8 +1,8 @@
 """What evaluating takes, in units of a single token's decode. Pure.
 
-Medians of the last readings, so that a machine that slept, or a clock that jumped, does not count.
-Batches are kept as ratios to a single decode at that time: the context grows, and processors slow
-down, which leaves ratios much as they are.
+The lower medians of the last readings, so that a machine that slept, or a clock that jumped, does
+not count. Batches are kept as ratios to a single decode at that time: the context grows, and
+processors slow down, which leaves ratios much as they are.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Typical:
     def note(self, reading: float) -> None:
         if reading > 0:
             self._readings.append(reading)
-            self.value = statistics.median(self._readings)
+            self.value = statistics.median_low(self._readings)
 
 
 class Costs:

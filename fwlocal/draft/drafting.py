@@ -52,11 +52,16 @@ class Drafting:
         speculation.prepare()
         return speculation
 
+    @property
+    def has_model(self) -> bool:
+        """Whether a model drafts."""
+        return self._model is not None
+
     def close(self) -> None:
         """Free the model that drafts."""
+        model, self._model = self._model, None
+        if model is not None:
+            model.close()
         if (known := self._steering.widths.known) != self._known:
             self._known = known
             self._learned(known)
-        if self._model is not None:
-            self._model.close()
-        self._model = None

@@ -25,6 +25,7 @@ def explore(
     The cache is empty afterwards. What was found is all there is, or less where it was stopped.
     Raises PromptTooLong for a context that is shorter."""
     cache.make_room(N_TOKENS, 0)
+    most = min(cache.context.n_batch, MOST_DRAFTED + 1)
     widths = Widths(lossless=True, can_truncate=cache.context.can_truncate)
     for start in _STARTS:
         cache.clear()
@@ -32,7 +33,7 @@ def explore(
             break
         run = tokens[start : start + _RUN]
         alone = [_single(cache, token) for token in run]
-        while (to_try := widths.to_try(start, MOST_DRAFTED + 1)) and not should_stop():
+        while (to_try := widths.to_try(start, most)) and not should_stop():
             _compare(cache, start, run, alone, widths, _FIRST if _FIRST in to_try else to_try[0])
     cache.clear()
     return widths.known

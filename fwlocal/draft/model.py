@@ -6,13 +6,16 @@ knows nothing of the larger model but its tokens.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from fwlocal.draft.drafter import Kind
-from fwlocal.errors import DoesNotFit, UsageError
+from fwlocal.errors import FwlocalError, UsageError
 from fwlocal.kv_cache import KVCache
+
+log = logging.getLogger(__name__)
 
 # The draft ends at a token that it gives less than this. What it is unsure of is wrong more often
 # than right, and each token costs it a pass over its weights; llama.cpp's p_min is much the same.
@@ -64,9 +67,13 @@ class DraftModel:
         self._is_off = len(tokens) + _ROOM > self._cache.limit
         if self._is_off or not self._catches_up(tokens[:-1]):
             return 0.0
+        if tokens[1:]:  # the first time takes longer, as numpy's import does
+            likeliest(self._cache.context.logits())
         started = self._clock()
-        done = self._catches_up(tokens)
-        return self._clock() - started if done else 0.0
+        if not self._catches_up(tokens):
+            return 0.0
+        likeliest(self._cache.context.logits())
+        return self._clock() - started
 
     def propose(self, tokens: Sequence[int], n_max: int) -> Sequence[int]:
         """Its own continuation, shorter where it becomes unsure."""
@@ -89,8 +96,8 @@ class DraftModel:
             return False  # a token of padding
         try:
             return self._follow(tokens)
-        except DoesNotFit:
-            self._is_off = True
+        except FwlocalError as error:
+            self._end(error)
             return False
 
     def _follow(self, tokens: Sequence[int]) -> bool:
@@ -110,9 +117,14 @@ class DraftModel:
     def _adds(self, token: int) -> bool:
         try:
             self._cache.evaluate_one(token)
-        except DoesNotFit:
-            self._is_off = True
+        except FwlocalError as error:
+            self._end(error)
         return not self._is_off
+
+    def _end(self, error: FwlocalError) -> None:
+        """It may cost time, but never the answer."""
+        self._is_off = True
+        log.debug("nothing more is drafted: %s", error)
 
 
 def likeliest(logits: Any) -> tuple[int, float]:

@@ -23,6 +23,8 @@ from fwlocal.draft.widths import Widths
 class Context(Protocol):
     """What of ``fwlocal.llama.Context`` is needed here."""
 
+    n_batch: int
+
     def decode_rows(self, tokens: Sequence[int]) -> None: ...
     def logits(self, row: int = -1) -> Any: ...
     def logits_bytes(self, row: int = -1) -> bytes: ...
@@ -34,6 +36,7 @@ class Cache(Protocol):
     """What of ``fwlocal.kv_cache.KVCache`` is needed here."""
 
     tokens: list[int]
+    is_compact: bool
 
     @property
     def n_ctx(self) -> int: ...
@@ -100,6 +103,8 @@ class Speculation:
     def prepare(self) -> None:
         """Have the drafters take in the prompt; a part of the prefill."""
         self._controller.begin()
+        if self._limit < 2:  # the first token is there already
+            self._drafters = ()
         for drafter in self._drafters:
             token_s = drafter.prepare(self._tokens)
             if not drafter.is_free:
@@ -144,8 +149,9 @@ class Speculation:
         """What to evaluate next, if anything beside the last token."""
         n_cached = len(self._tokens) - 1
         n_left = self._limit - (len(self._tokens) - self._n_prompt)
-        most = min(self._cache.n_ctx - n_cached, n_left, MOST_DRAFTED + 1)
-        if most < 2 or not self._drafters:
+        n_batch = self._cache.context.n_batch
+        most = min(self._cache.n_ctx - n_cached, n_left, n_batch, MOST_DRAFTED + 1)
+        if most < 2 or not self._drafters or self._is_out_of_place():
             return None
         sure = self._widths.sure(n_cached, most)
         to_try = self._widths.to_try(n_cached, most)
@@ -162,6 +168,11 @@ class Speculation:
                 return replace(draft, n_rows=n_rows, tokens=draft.tokens[: n_rows - 1])
             self._watched = self._watched or draft
         return None
+
+    def _is_out_of_place(self) -> bool:
+        """Whether tokens lie elsewhere in the cache than trials were made for: attention runs over
+        all places up to the last, which is another way of rounding."""
+        return self._widths.lossless and not self._cache.is_compact
 
     def _guess(self, drafter: Drafter, sure: Sequence[int], to_try: Sequence[int]) -> _Draft | None:
         controller = self._controller

@@ -106,12 +106,23 @@ class Widths:
         known: KnownWidths | None = None,
         tell: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self._lossless, self._tell = lossless, tell
+        self.lossless, self._tell = lossless, tell
         self._told: set[str] = set()
         self._can_truncate = can_truncate
         known = known or KnownWidths()
         self._short = _Found(known.short_sure, known.short_open, known.short_same)
         self._long = _Found(known.long_sure, known.long_open, known.long_same)
+
+    @property
+    def never(self) -> bool:
+        """Whether it is known that nothing can be drafted, which is told then."""
+        if not self._can_truncate:
+            self._say(FORGETS_NOTHING)
+        elif self.lossless and self._short.never and self._long.never:
+            self._say(NEVER)
+        else:
+            return False
+        return True
 
     @property
     def known(self) -> KnownWidths:
@@ -131,7 +142,7 @@ class Widths:
         if not self._can_truncate:
             self._say(FORGETS_NOTHING)
             return ()
-        if not self._lossless:
+        if not self.lossless:
             self._say(OTHERWISE)
             return tuple(n for n in ANY_WIDTHS if n <= most)
         return tuple(
@@ -142,7 +153,7 @@ class Widths:
 
     def to_try(self, n_cached: int, most: int) -> tuple[int, ...]:
         """Those of which it is not known."""
-        if not self._lossless or not self._can_truncate:
+        if not self.lossless or not self._can_truncate:
             return ()
         return tuple(
             n

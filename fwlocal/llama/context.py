@@ -64,6 +64,8 @@ class Context(NativeContext):
     def truncate(self, n_tokens: int) -> bool:
         """Keep the first ``n_tokens`` positions; False if this kind of model cannot, or if a
         sliding window would miss some of them, and then nothing is kept."""
+        if not n_tokens:
+            self._forget_moves()
         if self._shows(n_tokens) and lib.llama_memory_seq_rm(self._memory, 0, n_tokens, -1):
             return True
         self._clear()
@@ -109,6 +111,12 @@ class Context(NativeContext):
                 "is evaluated anew"
             )
 
+    def _forget_moves(self) -> None:
+        """Where nothing is to stay, no keys are to be moved before the next evaluation."""
+        if self._is_moved:
+            lib.llama_memory_clear(self._memory, False)
+            self._is_moved = False
+
     def _clear(self) -> None:
         lib.llama_memory_clear(self._memory, True)
         self._is_moved = False
@@ -141,6 +149,7 @@ class Context(NativeContext):
 
     def restore(self, state: Any) -> bool:
         """Take over another context's ``state``; False, and empty, if it cannot."""
+        self._forget_moves()
         if lib.llama_state_seq_set_data(self.handle, state, len(state), 0):
             return True
         self._clear()

@@ -118,7 +118,11 @@ def plan_with_draft(
     """
     check_draft(header, draft.header)
     trained = draft.header.number("{arch}.context_length") or request.n_ctx
-    own = replace(request, n_ctx=min(request.n_ctx, trained), n_gpu_layers=None)
+    own = replace(
+        request,
+        n_ctx=min(request.n_ctx, trained),
+        n_gpu_layers=0 if request.n_gpu_layers == 0 else None,
+    )
     placed = settle(draft.file.path, draft.header, site, own, interrupt)
     rest = replace(site, machine=_less(site.machine, placed.plan))
     left = replace(request, gpu_memory=_caps_left(site.machine, request, placed.plan))
@@ -173,6 +177,8 @@ def drafting_for(
         tell=tell,
     )
     steering = Steering(Controller(GPU_ROW_COST if plan.gpus else CPU_ROW_COST), widths)
+    if widths.never:
+        return Drafting.off()
     loaded = None if draft is None else _load_draft(draft, model.n_vocab, interrupt)
     return Drafting(steering, lookup=lookup, model=loaded, learned=rows.keep)
 

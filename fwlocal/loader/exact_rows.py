@@ -10,22 +10,25 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fwlocal.draft import KnownWidths
 from fwlocal.draft.widths import CPU_WIDTHS, ENOUGH_ROWS
-from fwlocal.files import user_cache, write_atomically
+from fwlocal.files import CACHE, store_error, user_cache, write_atomically
 from fwlocal.gguf import GGUFHeader
 from fwlocal.hardware.bandwidth import cpu_model
 from fwlocal.llama.build import build_id
 from fwlocal.llama.native_context import ContextOptions
 from fwlocal.offload import OffloadPlan
+from fwlocal.prefix_cache.setting import switches_in
 from fwlocal.tuned import shape_of
 
 FOLDER = "exact"
 _VERSION = 1
+_SHORT = 16  # hex digits of a hash in a file's name
 
 
 class ExactRows:
@@ -47,9 +50,12 @@ class ExactRows:
             "layers": [(share.device, share.n_layers) for share in plan.shares],
             "threads": (options.n_threads, options.n_threads_batch),
             "attention": (options.flash_attn, options.kv_type),
+            "batches": (options.n_batch, options.n_ubatch),  # wider ones are cut into those
+            "switches": switches_in(os.environ),
         }
         name = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-        self._path = (folder or user_cache() / FOLDER) / f"{name[:32]}.json"
+        shape = str(what["shape"])[:_SHORT]
+        self._path = (folder or _folder()) / f"{shape}-{name[:_SHORT]}.json"
 
     def recall(self) -> KnownWidths:
         """What is known; nothing where there is no such file, or a damaged one."""
@@ -64,6 +70,22 @@ class ExactRows:
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(self._path, json.dumps(asdict(known)) + "\n")
+
+
+def forget_exact(shape: str, folder: Path | None = None) -> int:
+    """Forget what is known of models of a shape (``fwlocal.tuned.shape_of``), on whatever machine;
+    how many files that were. Raises StoreError."""
+    paths = list((folder or _folder()).glob(f"{shape[:_SHORT]}-*.json"))
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise store_error(error, path, CACHE) from error
+    return len(paths)
+
+
+def _folder() -> Path:
+    return user_cache() / FOLDER
 
 
 def _fields(data: dict[str, list[Any]]) -> dict[str, tuple[Any, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,7 +50,8 @@ class Job:
 class LoadedModel:
     """An engine and where it came from; ``prompt_format`` None for raw prompts. ``audit`` is what
     the load took, where its context is made at once: with layers on a GPU. ``remarks`` are what
-    was asked for and could not be done."""
+    was asked for and could not be done. Prompts may be kept in ``prefix_bytes`` of the disk;
+    ``draft`` is the model that drafts, if one does."""
 
     engine: EngineLike
     file: ModelFile
@@ -58,6 +60,8 @@ class LoadedModel:
     plan: OffloadPlan
     audit: Audit | None = None
     remarks: tuple[str, ...] = ()
+    prefix_bytes: int = 0
+    draft: PlannedDraft | None = None
 
 
 def load_planned(
@@ -68,38 +72,37 @@ def load_planned(
 ) -> LoadedModel:
     """Load in this process what has been planned. The context of a model with layers on a GPU is
     made at once, so that nothing is refused later."""
+    with contextlib.ExitStack() as opened:
+        loaded = _load(job, header, on_progress, interrupt, opened)
+        opened.pop_all()
+    return loaded
+
+
+def _load(
+    job: Job,
+    header: GGUFHeader,
+    on_progress: Callable[[float], None],
+    interrupt: Interrupt,
+    opened: contextlib.ExitStack,
+) -> LoadedModel:
+    """The same; ``opened`` frees what there is already where a later step fails."""
     file, options, settled = job.file, job.options, job.settled
+    plan = settled.plan
     prompt_format = None if options.raw else choose_format(file, header, options.prompt_format)
     sampling = default_sampling(file.spec)
     started = time.perf_counter()
     native = load_weights(file.path, settled, on_progress, interrupt)
-    # A context whose size nobody named may grow, unless there was no room for it even now.
-    may_grow = options.n_ctx is None and settled.plan.n_ctx >= settled.request.n_ctx
-    n_ctx = 0 if may_grow else settled.plan.n_ctx
+    opened.callback(native.close)
     auditor = Auditor(settled, native, verbose=job.verbose)
-    cache = KVCache(
-        native,
-        context_options(settled.plan, settled.site.n_threads, n_ctx),
-        interrupt.is_set,
-        partial(check_growth, settled),
-        auditor.note,
-    )
-    if settled.plan.gpus:
+    cache = _cache_for(native, job, auditor, interrupt)
+    opened.callback(cache.close)
+    if plan.gpus:
         cache.open()
-    try:
-        drafting = drafting_for(
-            native,
-            header,
-            settled,
-            job.draft,
-            interrupt,
-            lookup=options.lookup,
-            lossless=options.lossless,
-        )
-    except BaseException:
-        cache.close()
-        native.close()
-        raise
+    lookup, lossless = options.lookup, options.lossless
+    drafting = drafting_for(
+        native, header, settled, job.draft, interrupt, lookup=lookup, lossless=lossless
+    )
+    opened.callback(drafting.close)
     known = FORMATS.get(prompt_format or "")
     engine = Engine(
         native,
@@ -114,10 +117,34 @@ def load_planned(
         drafting=drafting,
         prefixes=prefixes_for(native, file, header, settled, options.prefix_bytes),
     )
-    unlocked = settled.plan.mlock and any("mlock" in line for line in native.warnings)
+    unlocked = plan.mlock and any("mlock" in line for line in native.warnings)
     remarks = (NOT_LOCKED,) if unlocked else ()
-    plan = settled.plan
-    return LoadedModel(engine, file, header, prompt_format, plan, auditor.audit, remarks)
+    return LoadedModel(
+        engine,
+        file,
+        header,
+        prompt_format,
+        plan,
+        auditor.audit,
+        remarks,
+        options.prefix_bytes,
+        job.draft if drafting.has_model else None,
+    )
+
+
+def _cache_for(native: llama.Model, job: Job, auditor: Auditor, interrupt: Interrupt) -> KVCache:
+    """An empty one. A context whose size nobody named may grow, unless there was no room for it
+    even now."""
+    settled = job.settled
+    may_grow = job.options.n_ctx is None and settled.plan.n_ctx >= settled.request.n_ctx
+    n_ctx = 0 if may_grow else settled.plan.n_ctx
+    return KVCache(
+        native,
+        context_options(settled.plan, settled.site.n_threads, n_ctx),
+        interrupt.is_set,
+        partial(check_growth, settled),
+        auditor.note,
+    )
 
 
 def load_weights(

@@ -47,13 +47,13 @@ def open_model(
     options: EngineOptions | None = None,
     library: Library | None = None,
     *,
-    draft: str = "auto",
+    draft: str | None = "auto",
 ) -> LoadedModel:
     """Find, fetch if need be, and load ``model``: a registry name, ``NAME:LEVEL`` or a path; and
-    what ``draft`` means to ``find_draft``."""
+    what ``draft`` means to ``find_draft``, None as "off"."""
     library = library or Library.default()
     file, header = open_file(model, library)
-    found = find_draft(draft, file, header, library)
+    found = find_draft("off" if draft is None else draft, file, header, library)
     return load(file, header, options or EngineOptions(), draft=found)
 
 
@@ -200,7 +200,9 @@ def _load_isolated(
     )
     audit, remarks = cast("tuple[Audit | None, tuple[str, ...]]", engine.extra)
     plan = job.settled.plan
-    return LoadedModel(engine, job.file, asked.header, prompt_format, plan, audit, remarks)
+    return LoadedModel(
+        engine, job.file, asked.header, prompt_format, plan, audit, remarks, draft=job.draft
+    )
 
 
 def _unheeded(options: EngineOptions, settled: Settled) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fwlocal import llama
+from fwlocal.config import Config
 from fwlocal.errors import UsageError
 from fwlocal.gguf import GGUFHeader
 from fwlocal.offload import DEFAULT_MARGIN_BYTES, MIN_N_CTX, Request, default_n_ctx
@@ -24,7 +25,7 @@ TUNABLE = (
     "numa",
 )
 NUMA = ("distribute", "isolate", "numactl")
-DEFAULT_PREFIX_BYTES = 4 << 30
+DEFAULT_PREFIX_BYTES = Config().prefix_cache_bytes
 DEFAULT_N_BATCH, DEFAULT_N_UBATCH = Request.n_batch, Request.n_ubatch
 _LEAST = {
     "n_ctx": 0,
@@ -34,6 +35,13 @@ _LEAST = {
     "n_ubatch": 1,
     "n_gpu_layers": 0,
     "gpu_margin": 0,
+    "prefix_bytes": 0,
+}
+_SWITCHES: dict[str, tuple[bool | None, ...]] = {
+    "tuned": (True, False),
+    "lookup": (True, False),
+    "lossless": (True, False, None),
+    "brief": (True, False),
 }
 
 
@@ -87,16 +95,34 @@ class EngineOptions:
                 raise UsageError(f"{name} is {getattr(self, name)!r}; it must be one of {named}")
         if self.numa is not None and self.numa not in NUMA:
             raise UsageError(f"numa is {self.numa!r}; it must be one of {', '.join(NUMA)}")
-        for name, bound in _LEAST.items():
-            value = getattr(self, name)
-            if value is not None and value < bound:
-                raise UsageError(f"{name} is {value}; it must be at least {bound}")
+        self._check_numbers()
+        self._check_switches()
         if isinstance(self.workers, str):
             raise UsageError("workers is a text; it must be a tuple of addresses, HOST:PORT each")
         if self.kv_type not in ("auto", "f16") and self.flash_attn == "off":
             raise UsageError(f"a KV cache in {self.kv_type} needs flash attention; leave it on")
         if self.raw and self.prompt_format is not None:
             raise UsageError("a raw prompt has no prompt format; leave one of the two out")
+
+    def _check_numbers(self) -> None:
+        for name, bound in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+                raise UsageError(f"{name} is {value!r}; it must be a whole number")
+            if value is not None and value < bound:
+                raise UsageError(f"{name} is {value}; it must be at least {bound}")
+
+    def _check_switches(self) -> None:
+        for name, allowed in _SWITCHES.items():
+            value = getattr(self, name)
+            if not any(value is one for one in allowed):
+                raise UsageError(f"{name} is {value!r}; it must be {_either(allowed)}")
+
+
+def _either(values: tuple[bool | None, ...]) -> str:
+    """``True, False or None``."""
+    *first, last = map(str, values)
+    return f"{', '.join(first)} or {last}"
 
 
 def request_of(options: EngineOptions, header: GGUFHeader) -> Request:

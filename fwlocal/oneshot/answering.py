@@ -13,10 +13,12 @@ from fwlocal.files import sized
 from fwlocal.interrupts import catching
 from fwlocal.loader import LoadedModel
 from fwlocal.model_hash import sha256_of_model
+from fwlocal.oneshot.keeping import why_not_kept
 from fwlocal.oneshot.record import Question, describe, describe_tokens
 from fwlocal.oneshot.writing import Output, Writer, stats_line
 from fwlocal.progress import ProgressBar
 from fwlocal.prompts import Message
+from fwlocal.terminal import inert
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,9 @@ def answer(loaded: LoadedModel, request: Request, output: Output) -> int:
                 asked = replace(question, sampling=question.sampling.following(index))
                 results.append(writer.write(generate(loaded, asked, request.logprobs)))
                 if output.stats:
-                    output.stderr.write(f"{stats_line(results[-1], loaded.plan)}\n")
+                    unkept = why_not_kept(results[-1], loaded.prefix_bytes)
+                    line = stats_line(results[-1], loaded.plan, inert(unkept), loaded.draft)
+                    output.stderr.write(f"{line}\n")
                 if interrupt.is_set():
                     return interrupt.exit_code
         finally:

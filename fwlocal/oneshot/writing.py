@@ -15,6 +15,7 @@ from enum import Enum
 from typing import TextIO
 
 from fwlocal.answer import Generation, Result
+from fwlocal.loader.ahead import PlannedDraft
 from fwlocal.offload import OffloadPlan, where_layers_are
 from fwlocal.terminal import inert
 
@@ -142,19 +143,48 @@ def _set_apart(line: str) -> str:
     return f" {line}" if _SEPARATOR.fullmatch(line.rstrip()) else line
 
 
-def stats_line(result: Result, plan: OffloadPlan) -> str:
-    """Counts and speeds in one line; what saved work and what was tuned, where anything was."""
+def stats_line(
+    result: Result, plan: OffloadPlan, unkept: str = "", draft: PlannedDraft | None = None
+) -> str:
+    """Counts and speeds in one line; what saved work and what was tuned, where anything was.
+    ``unkept`` is why the prompt is evaluated again next time, if it is; ``draft`` is the model that
+    drafts."""
     t = result.timings
+    return (
+        f"[{result.finish_reason}] {_prompt(result)} at {t.prefill_tps:.1f} tok/s, "
+        f"{_answer(result)}, load {t.load_s:.2f} s, "
+        f"{f'first token {t.ttft_s:.2f} s, ' if result.completion_tokens else ''}"
+        f"seed {result.seed}; {where_layers_are(plan)}{draft_remark(draft)}{tuned_remark(plan)}"
+        f"{f'; the prompt is not kept: {unkept}' if unkept else ''}"
+    )
+
+
+def _prompt(result: Result) -> str:
+    """How much of it was read: not all, where it was stopped before the first token."""
+    t, n_tokens = result.timings, result.prompt_tokens
+    n_read = n_tokens
+    if result.finish_reason == "interrupt" and not result.completion_tokens:
+        n_read = min(n_tokens, result.reused_tokens + round(t.prefill_tps * t.prefill_s))
+    count = f"{n_read} of {n_tokens}" if n_read < n_tokens else f"{n_tokens}"
     restored = ", from the prefix cache" if result.n_restored else ""
+    return f"prompt {count} tokens ({result.reused_tokens} reused{restored})"
+
+
+def _answer(result: Result) -> str:
+    if not result.completion_tokens:
+        return "no answer"
     drafted = f" ({result.n_accepted} of {result.n_drafted} drafted accepted)"
     return (
-        f"[{result.finish_reason}] prompt {result.prompt_tokens} tokens "
-        f"({result.reused_tokens} reused{restored}) at {t.prefill_tps:.1f} tok/s, answer "
-        f"{result.completion_tokens} tokens at {t.decode_tps:.1f} tok/s"
-        f"{drafted if result.n_drafted else ''}, load {t.load_s:.2f} s, "
-        f"first token {t.ttft_s:.2f} s, seed {result.seed}; {where_layers_are(plan)}"
-        f"{tuned_remark(plan)}"
+        f"answer {result.completion_tokens} tokens at {result.timings.decode_tps:.1f} tok/s"
+        f"{drafted if result.n_drafted else ''}"
     )
+
+
+def draft_remark(draft: PlannedDraft | None) -> str:
+    """Behind a line on a plan: which model drafts, and where it is; "" where none does."""
+    if draft is None:
+        return ""
+    return f"; {draft.draft.file.name} drafts, {where_layers_are(draft.settled.plan)}"
 
 
 def tuned_remark(plan: OffloadPlan) -> str:

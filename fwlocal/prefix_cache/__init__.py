@@ -17,10 +17,7 @@ from fwlocal.prefix_cache.setting import Setting, setting_of
 from fwlocal.prefix_cache.worth import LEAST_TOKENS, worth_keeping, worth_loading
 from fwlocal.prefix_cache.writer import Writer
 
-DEFAULT_BOUND = "4G"  # of all entries together, as config.toml writes it
-
 __all__ = [
-    "DEFAULT_BOUND",
     "LEAST_TOKENS",
     "Described",
     "Hit",

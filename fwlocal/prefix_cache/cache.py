@@ -26,6 +26,7 @@ from fwlocal.prefix_cache.folder import (
     Stored,
     entry_name,
     growing_path,
+    in_time,
     leaving,
     make_folder,
     next_use,
@@ -197,7 +198,7 @@ class PrefixCache:
             return "busy"
         except GivenUp:
             return "given up"
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             self._complain(error)
             return "failed"
 
@@ -215,8 +216,9 @@ class PrefixCache:
             for file, other in known
             if setting.can_cut and header.tokens.startswith(other.tokens) and _serves(header, other)
         }
-        files = stored_files(self.root)  # less what was damaged
-        used_ns = next_use(files, self._now_ns())
+        now_ns = self._now_ns()
+        files = in_time(stored_files(self.root), now_ns)  # less what was damaged
+        used_ns = next_use(files, now_ns)
         if not self._make_room(files, header.entry_bytes, older):
             return "no room"
         self._write(path, header, state, used_ns, give_up)
@@ -253,8 +255,9 @@ class PrefixCache:
 
     def _note_use(self, path: Path) -> None:
         with contextlib.suppress(OSError):
-            files = stored_files(self.root)
-            note_use(path, next_use(files, self._now_ns()))
+            now_ns = self._now_ns()
+            files = in_time(stored_files(self.root), now_ns)
+            note_use(path, next_use(files, now_ns))
 
     def _complain(self, error: BaseException) -> None:
         """Once, and quietly: the answer does not depend on it."""

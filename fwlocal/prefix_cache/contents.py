@@ -22,6 +22,8 @@ from fwlocal.prefix_cache.cache import LOCK_NAME, SPARE_BYTES
 from fwlocal.prefix_cache.folder import Stored, leaving, remove, stored_files
 from fwlocal.prefix_cache.headers import read_entry
 
+_ELSEWHERE = "set FWLOCAL_CACHE to another one"
+
 
 @dataclass(frozen=True)
 class Described:
@@ -85,24 +87,52 @@ def trim(root: Path, bound_bytes: int) -> tuple[int, int]:
     return len(gone), sum(file.size_bytes for file in gone)
 
 
+def disk_bytes(root: Path) -> int:
+    """How large the disk is that ``root`` is on, or would be; 0 where that is not known."""
+    try:
+        return shutil.disk_usage(_nearest(root)).total
+    except OSError:
+        return 0
+
+
 def hindrance(root: Path) -> str:
     """Why nothing can be kept in ``root``, as far as that can be told without trying; "" where it
-    can, or where the folder cannot be made, which nobody knows before."""
-    folder = next((one for one in (root, *root.parents) if os.path.lexists(one)), root)
+    can, or where nobody knows before."""
+    folder = _nearest(root)
+    if reason := _no_path(root):
+        return f"{root} cannot be made ({reason}); {_ELSEWHERE}"
     if not folder.is_dir():
-        return f"{folder} is no folder; set FWLOCAL_CACHE to another one"
+        return f"{folder} is no folder; {_ELSEWHERE}"
     if not os.access(folder, os.W_OK | os.X_OK):
-        return f"{folder} cannot be written; make it writable, or set FWLOCAL_CACHE to another one"
+        return f"{folder} cannot be written; make it writable, or {_ELSEWHERE}"
     try:
-        free_bytes = shutil.disk_usage(folder).free
+        disk = shutil.disk_usage(folder)
     except OSError:
         return ""
-    if free_bytes >= SPARE_BYTES:
+    if not disk.total:  # as of /proc
+        return f"{folder} is no folder of a disk; {_ELSEWHERE}"
+    if disk.free >= SPARE_BYTES:
         return ""
     return (
-        f"{sized(free_bytes)} are free on its disk, of which {sized(SPARE_BYTES)} are left to "
+        f"{sized(disk.free)} are free on its disk, of which {sized(SPARE_BYTES)} are left to "
         "others; make room, or set FWLOCAL_CACHE to a folder on another disk"
     )
+
+
+def _nearest(root: Path) -> Path:
+    """The folder itself, or the one that it would be made in."""
+    return next((one for one in (root, *root.parents) if os.path.lexists(one)), root)
+
+
+def _no_path(root: Path) -> str:
+    """Why nothing can have that path: it is too long, or goes round in links; "" where it can."""
+    try:
+        os.lstat(root)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return ""
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def _of_all(root: Path) -> list[Stored]:

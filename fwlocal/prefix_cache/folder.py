@@ -13,11 +13,12 @@ import re
 import secrets
 import stat
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700  # a state tells its prompt
 LATEST_NS = 1 << 62  # in the year 2116
+MOST_AHEAD_NS = 60 * 10**9  # by how much another machine's clock may be fast
 _ENTRY = re.compile(r"[0-9a-f]{16}-[0-9a-f]{32}\.kv")
 _GROWING = re.compile(r"\.[0-9a-f]{16}-[0-9a-f]{32}\.kv\.[0-9]+-[0-9a-f]{8}\.new")
 
@@ -96,7 +97,20 @@ def next_use(files: Sequence[Stored], now_ns: int) -> int:
     return max([now_ns if now_ns < LATEST_NS else 1, 1, *(file.used_ns + 1 for file in files)])
 
 
-def note_use(path: Path, used_ns: int) -> None:
+def in_time(files: Sequence[Stored], now_ns: int) -> list[Stored]:
+    """The files, less the mark that a clock left which was fast, or was put back since: what was
+    used in the future is noted as used now, after all others and in the order that it had."""
+    if not 0 < now_ns < LATEST_NS:
+        return [*files]
+    ahead = [file for file in files if file.used_ns > now_ns + MOST_AHEAD_NS]
+    settled = [file for file in files if file.used_ns <= now_ns + MOST_AHEAD_NS]
+    for file in sorted(ahead, key=lambda one: (one.used_ns, one.name)):
+        settled.append(replace(file, used_ns=next_use(settled, now_ns)))
+        note_use(file.path, settled[-1].used_ns)
+    return settled
+
+
+def note_use(path: Path | str, used_ns: int) -> None:
     """Note it, as well as the file system lets us."""
     with contextlib.suppress(OSError, OverflowError):
         os.utime(path, ns=(used_ns, used_ns))

@@ -21,6 +21,7 @@ CPU's own instructions it runs at 1.4 GB/s, CRC-32 at twice that, BLAKE2b at a t
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import struct
 import sys
@@ -141,6 +142,8 @@ def read_header(file: BinaryIO) -> Header:
     sizes = _FIXED.size + n_name + n_tokens * TOKEN_BYTES + _HASH_BYTES
     if sizes != header_bytes or header_bytes + state_bytes != size or not state_bytes:
         raise BadEntry("its sizes do not agree")
+    if not n_tokens or not (math.isfinite(prefill_s) and prefill_s >= 0):
+        raise BadEntry("it saves nothing")
     if header_bytes > len(data):
         data += file.read(header_bytes - len(data))
     content = data[: header_bytes - _HASH_BYTES]

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from fwlocal.hardware import memory
 from fwlocal.kv_cache import KVCache
 from fwlocal.prefix_cache.cache import PrefixCache
 from fwlocal.prefix_cache.setting import Setting
 from fwlocal.prefix_cache.worth import LEAST_TOKENS, worth_keeping
 from fwlocal.prefix_cache.writer import Writer
+
+_MOST_OF_RAM = 0.5  # of what is available, that a copy may take
 
 
 class Prefixes(Protocol):
@@ -41,10 +44,16 @@ class NoPrefixes:
 
 class KeptPrefixes:
     """Those of ``disk``; ``setting_at`` is that of a context of so many tokens, None where nothing
-    can be known of the model's file."""
+    can be known of the model's file. ``available_bytes`` is the RAM that is free now."""
 
-    def __init__(self, disk: PrefixCache, setting_at: Callable[[int], Setting | None]) -> None:
+    def __init__(
+        self,
+        disk: PrefixCache,
+        setting_at: Callable[[int], Setting | None],
+        available_bytes: Callable[[], int] = lambda: memory().available_bytes,
+    ) -> None:
         self._disk, self._setting_at = disk, setting_at
+        self._available_bytes = available_bytes
         self._writer = Writer(disk)
 
     def restore(self, cache: KVCache, prompt: Sequence[int], n_reused: int) -> int:
@@ -73,15 +82,25 @@ class KeptPrefixes:
         n_tokens = len(cache.tokens)
         if n_evaluated < LEAST_TOKENS or cache.n_whole < n_tokens:
             return
-        all_s = seconds * n_tokens / n_evaluated
-        if not worth_keeping(n_tokens, cache.context.state_bytes(), all_s):
+        all_s, state_bytes = seconds * n_tokens / n_evaluated, cache.context.state_bytes()
+        if not worth_keeping(n_tokens, state_bytes, all_s) or not self._may_keep(state_bytes):
             return
         setting = self._setting_at(cache.n_ctx)
         if setting is None or (n_tokens % cache.context.n_batch and not setting.can_cut):
             return  # of no use: it cannot be cut back to whole batches
-        state = cache.context.state()
+        try:
+            state = cache.context.state()
+        except MemoryError:
+            return
         if state is not None:
             self._writer.give(setting, cache.tokens, state, all_s)
+
+    def _may_keep(self, state_bytes: int) -> bool:
+        """Whether to copy a state at all: nothing is copied that could not be written, and memory
+        is left to others."""
+        if self._writer.is_hopeless or state_bytes > self._disk.bound_bytes:
+            return False
+        return state_bytes <= self._available_bytes() * _MOST_OF_RAM
 
     def close(self) -> None:
         """Wait a moment for what is being written."""

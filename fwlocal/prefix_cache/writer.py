@@ -17,6 +17,7 @@ from fwlocal.prefix_cache.setting import Setting
 
 PATIENCE_S = 5.0  # at most
 _LEAVING_S = 1.0  # to remove what was begun
+_HOPELESS = ("failed", "no room")  # as the next one will
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,12 @@ class _Job:
 
 
 class Writer:
-    """Puts states into ``cache``; ``close`` it before the process ends."""
+    """Puts states into ``cache``; ``close`` it before the process ends. ``is_hopeless`` once one
+    could not be kept, as no other could either."""
 
     def __init__(self, cache: PrefixCache) -> None:
         self._cache = cache
+        self.is_hopeless = False
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._running: _Job | None = None
@@ -65,12 +68,24 @@ class Writer:
     def _work(self, first: _Job) -> None:
         job: _Job | None = first
         while job is not None:
-            self._cache.put(job.setting, job.tokens, job.state, job.prefill_s, self._stop.is_set)
+            try:
+                self._put(job)
+            except BaseException:  # a bug: it is told by the thread's end, and the next is written
+                with self._lock:
+                    self._thread = self._running = self._pending = None
+                raise
             with self._lock:
                 job, self._pending = self._pending, None
                 self._running = job
                 if job is None:
                     self._thread = None
+
+    def _put(self, job: _Job) -> None:
+        outcome = self._cache.put(
+            job.setting, job.tokens, job.state, job.prefill_s, self._stop.is_set
+        )
+        if outcome in _HOPELESS:
+            self.is_hopeless = True
 
     def close(self, patience_s: float = PATIENCE_S) -> None:
         """Wait for the entry that is being written, ``patience_s`` seconds at most, and no longer

@@ -3,8 +3,9 @@ as a chat's would be with either options, are timed in turns. There are never mo
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from fwlocal import llama
 from fwlocal.bench.context_tests import ContextTests
@@ -19,9 +20,18 @@ from fwlocal.offload import OffloadPlan
 from fwlocal.offload.context import rounded_n_ctx
 from fwlocal.tune.decision import Pair
 from fwlocal.tune.descent import in_turns
+from fwlocal.tune.estimate import Cost
 from fwlocal.tune.questions import Question
 
 _SEED = 0  # of the tokens, which are the same for both
+
+
+@dataclass(frozen=True)
+class Once:
+    """Seconds of each test, and what the trial cost with all that is not timed."""
+
+    tests_s: tuple[float, ...]
+    cost: Cost
 
 
 class Contexts:
@@ -53,11 +63,15 @@ class Contexts:
                 lambda: _seconds(one.runner, tests), lambda: _seconds(other.runner, tests), n_pairs
             )
 
-    def once(self, options: EngineOptions, tests: Sequence[SpeedTest]) -> tuple[float, ...]:
-        """The seconds of each test, once."""
+    def once(self, options: EngineOptions, tests: Sequence[SpeedTest]) -> Once:
+        """What each test takes, run once."""
         self._forget()
+        started = time.perf_counter()
         with self._context(options, tests) as one:
-            return _seconds(one.runner, tests)
+            made = time.perf_counter()
+            tests_s = _seconds(one.runner, tests)
+            ended = time.perf_counter()
+        return Once(tests_s, Cost(made - started, ended - made))
 
     def _best(self, options: EngineOptions, tests: tuple[SpeedTest, ...]) -> _Warm:
         """The context of the options that the others are timed against: made once for all of a

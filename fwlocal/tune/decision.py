@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 LEAST_GAIN = 1.02  # times as fast: less is not worth another setting than the default
 MOST_LOSS = 0.98  # ... that a single test may lose where another one gains
+WIDEST = 2.0  # times the interval's lower end that its upper one may be: wider tells nothing
 _N_RESAMPLES = 2000
 _FAR = 20.0  # a logarithm beyond which an interval says nothing; two pairs that differ reach it
 
@@ -37,6 +38,11 @@ class Ratio:
     ratio: float
     low: float
     high: float
+
+    @property
+    def is_noisy(self) -> bool:
+        """Something else took the machine's time meanwhile: nothing can be told from it."""
+        return self.high > WIDEST * self.low
 
     @property
     def is_better(self) -> bool:

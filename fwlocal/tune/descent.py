@@ -91,6 +91,8 @@ def _judged(
     question: Question, candidate: Candidate, pairs: Sequence[Pair], *, allow_lossy: bool
 ) -> Finding:
     found, slower = ratio_of(pairs), slower_test(pairs)
+    if found.is_noisy:
+        return _found(question, "noisy", candidate, found)
     if not found.is_better:
         return _found(question, "noise", candidate, found)
     if slower is not None and not question.by_load:
@@ -119,12 +121,6 @@ def _found(
         high=ratio.high if ratio else None,
         note=note,
     )
-
-
-def n_trials(question: Question, n_pairs: int) -> float:
-    """How many times the time of a question's tests it takes, at most."""
-    screened = sum(1 + candidate.slower for candidate in question.candidates) * N_SCREENED
-    return screened + 2.0 * n_pairs * bool(question.candidates)
 
 
 def in_turns(

@@ -4,7 +4,7 @@ that drafts are used from the first answer on; otherwise a few answers find it o
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from fwlocal import llama
 from fwlocal.bench.measured import Entrant
@@ -19,15 +19,27 @@ from fwlocal.loader.native_plan import context_options
 from fwlocal.offload.context import rounded_n_ctx
 
 
+@dataclass(frozen=True)
+class Exactness:
+    """What was found, and where it is to be remembered."""
+
+    known: KnownWidths
+    rows: ExactRows
+
+    def keep(self) -> None:
+        """Remember it."""
+        self.rows.keep(self.known)
+
+
 def find_out(
     entrant: Entrant,
     model: llama.Model,
     options: EngineOptions,
     n_ctx: int,
     interrupt: Interrupt,
-) -> KnownWidths | None:
-    """What is exact for a question by these options, which is remembered; None where drafts need
-    not be exact (on GPUs), or cannot be used. Raises DoesNotFit."""
+) -> Exactness | None:
+    """What is exact for a question by these options; None where drafts need not be exact (on
+    GPUs), or cannot be used. Nothing is remembered yet. Raises DoesNotFit."""
     settled = plan_level(entrant, replace(options, brief=True), n_ctx, interrupt)
     if settled.plan.gpus or model.keeps_state or n_ctx < N_TOKENS:
         return None
@@ -38,5 +50,4 @@ def find_out(
         known = explore(cache, tokens, interrupt.is_set)
     if interrupt.is_set():
         return None
-    ExactRows(entrant.header, settled.plan, native).keep(known)
-    return known
+    return Exactness(known, ExactRows(entrant.header, settled.plan, native))

@@ -17,9 +17,10 @@ from fwlocal.tune.system import MemorySystem
 
 TEST_S = 2.0  # that a test of decoding is to take
 LONG_S = 4.0  # ... and a prefill at most, where the model is fast enough for any
+PATIENT_S = 16.0  # ... and the shortest that tells micro-batches apart
 DEPTH_S = 30.0  # for filling the KV cache, which is done twice and not timed
 N_PROMPT, N_LONG, N_DEPTH = 512, 2048, 2048
-LEAST_PROMPT, LEAST_GEN, MOST_GEN = 64, 16, 128
+LEAST_PROMPT, LEAST_LONG, LEAST_GEN, MOST_GEN = 64, 256, 16, 128
 MOST_THREAD_COUNTS = 5
 UBATCHES = (128, 256, 512, 1024, 2048)
 COPY_SHARE = 0.5  # of the free RAM, which a copy of the weights in it may take
@@ -47,12 +48,14 @@ class Cores:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Tokens of the tests: of a prefill, a long one, an answer; and how many are cached before."""
+    """Tokens of the tests: of a prefill, a long one, an answer; and how many are cached before.
+    ``is_slow``: the long one is as short as it is because of the model's speed."""
 
     n_prompt: int
     n_long: int
     n_gen: int
     n_depth: int
+    is_slow: bool = False
 
     @property
     def prefill(self) -> SpeedTest:
@@ -121,9 +124,12 @@ def sizes_for(prefill_tps: float, decode_tps: float, n_ctx_train: int) -> Sizes:
     most = n_ctx_train or N_DEPTH + MOST_GEN
     n_gen = max(LEAST_GEN, min(MOST_GEN, int(decode_tps * TEST_S), most // 4))
     n_prompt = min(max(LEAST_PROMPT, _power(prefill_tps * LONG_S)), N_PROMPT, most // 2)
-    n_long = max(n_prompt, min(_power(prefill_tps * LONG_S), N_LONG, most - n_gen))
+    wanted = _power(prefill_tps * LONG_S)
+    if prefill_tps * PATIENT_S >= LEAST_LONG:
+        wanted = max(wanted, LEAST_LONG)
+    n_long = max(n_prompt, min(wanted, N_LONG, most - n_gen))
     n_depth = min(N_DEPTH, int(prefill_tps * DEPTH_S), most - n_gen)
-    return Sizes(n_prompt, n_long, n_gen, max(0, n_depth))
+    return Sizes(n_prompt, n_long, n_gen, max(0, n_depth), n_long < min(N_LONG, most - n_gen))
 
 
 def questions(facts: Facts) -> tuple[Question, ...]:
@@ -169,8 +175,14 @@ def _ubatch(facts: Facts) -> Question:
             Candidate(str(n), {"n_ubatch": n, "n_batch": max(n, facts.plan.n_batch)}) for n in sizes
         ),
         (SpeedTest(n_long, 0),),
-        why_none="" if sizes else "the model is too slow, or its context too small, for others",
+        why_none="" if sizes else _why_no_ubatch(facts.sizes),
     )
+
+
+def _why_no_ubatch(sizes: Sizes) -> str:
+    if sizes.is_slow:
+        return "a prompt long enough to tell others apart takes too long here"
+    return "the model's context is too small for others"
 
 
 def _flash(facts: Facts) -> Question:

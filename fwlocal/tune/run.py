@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from fwlocal import hardware, llama
+from fwlocal.bench import page_cache
 from fwlocal.bench.measured import Entrant
 from fwlocal.bench.opening import Opened, open_level
 from fwlocal.bench.result import SpeedTest
@@ -17,9 +17,12 @@ from fwlocal.interrupts import Interrupt
 from fwlocal.loader import EngineOptions
 from fwlocal.loader.remembered import placed
 from fwlocal.offload import default_n_ctx, footprint
+from fwlocal.splits import parts_of
+from fwlocal.store import ModelFile
 from fwlocal.tune.contexts import Contexts
-from fwlocal.tune.descent import Answered, Timing, answer, n_trials
-from fwlocal.tune.exactness import find_out
+from fwlocal.tune.descent import Answered, Timing, answer
+from fwlocal.tune.estimate import Cost, Span, about, span
+from fwlocal.tune.exactness import Exactness, find_out
 from fwlocal.tune.loads import Loads
 from fwlocal.tune.questions import (
     SETTINGS,
@@ -36,8 +39,11 @@ from fwlocal.tuned import Finding, Settings, Tuned, Where, shape_of, this_machin
 
 N_PAIRS = 6
 _TRY_PROMPT, _TRY_GEN = 128, 8  # tokens that tell how fast a model is, about
+_N_TRIES = 3  # of which the fastest counts, where one is quick: others may be at work as well
+_QUICK_S = 5.0
+_N_EXACT = 150  # tokens whose time it takes to find out what is exact
 _KV_BLOCK = 32  # elements in a block of a quantized cache
-_PROCESS_S = 1.5  # to start a child, about
+_PROCESS_S = 0.7  # to start a child, about
 
 
 @dataclass(frozen=True)
@@ -51,8 +57,8 @@ class Wish:
 
 @dataclass(frozen=True)
 class Heard:
-    """Whom a run tells: how many seconds it will take, about, then each finding as it is made, and
-    how many tokens at once are exact."""
+    """Whom a run tells: how many seconds it will take, about, where there is anything to try; then
+    each finding as it is made, and how many tokens at once are exact."""
 
     estimate: Callable[[float], None] = lambda seconds: None
     asking: Callable[[Question], None] = lambda question: None
@@ -60,9 +66,17 @@ class Heard:
     exact: Callable[[KnownWidths], None] = lambda known: None
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a run found; ``exact`` None where that was not asked, or is of no use."""
+
+    tuned: Tuned
+    exact: Exactness | None
+
+
 class Run:
     """Tunes ``entrant`` from ``options``, in which nothing that is to be found may be asked for.
-    Raises Interrupted when ``interrupt`` is set; nothing is kept before the end."""
+    Raises Interrupted when ``interrupt`` is set. It keeps nothing."""
 
     def __init__(
         self,
@@ -81,10 +95,13 @@ class Run:
         self._interrupt = interrupt
         self._trained = entrant.header.number("{arch}.context_length") or 0
         self._n_ctx = default_n_ctx(self._trained)
+        self._token_s = 0.0  # of decoding; known after a first try
         self._answers: list[Answered] = []
 
-    def measure(self) -> Tuned:
+    def measure(self) -> Outcome:
         """Ask everything. Raises DoesNotFit, BadModelFile, Interrupted."""
+        # As the loads have it that are timed, of which this one tells how long they take.
+        page_cache.bring_in(parts_of(self._entrant.file.path), self._interrupt)
         with open_level(
             self._entrant, self._options, self._n_ctx, interrupt=self._interrupt
         ) as opened:
@@ -93,12 +110,11 @@ class Run:
                 asked = self._questions(opened, contexts)
                 self._estimate(asked, contexts, opened.load_s)
                 self._ask([q for q in asked if not q.by_load], contexts.time)
-            if not self._wish.only:
-                self._find_out(opened.model)
+            exact = None if self._wish.only else self._find_out(opened.model)
             plan, gpus = opened.settled.plan, opened.settled.site.machine.gpus
         loads = Loads(self._entrant, self._n_ctx, self._interrupt)
         self._ask([q for q in asked if q.by_load], loads.time)
-        return self._tuned(this_machine(gpus, llama.build_info()), placed(plan))
+        return Outcome(self._tuned(this_machine(gpus, llama.build_info()), placed(plan)), exact)
 
     def _questions(self, opened: Opened, contexts: Contexts) -> tuple[Question, ...]:
         facts = Facts(
@@ -119,28 +135,29 @@ class Run:
 
     def _sizes(self, contexts: Contexts) -> Sizes:
         n_prompt = min(_TRY_PROMPT, (self._trained or self._n_ctx) // 2)
-        prefill_s, decode_s = contexts.once(
-            self._options, (SpeedTest(n_prompt, 0), SpeedTest(0, _TRY_GEN))
-        )
-        return sizes_for(n_prompt / prefill_s, _TRY_GEN / decode_s, self._trained)
+        tests = SpeedTest(n_prompt, 0), SpeedTest(0, _TRY_GEN)
+        tries = [contexts.once(self._options, tests).tests_s]
+        if sum(tries[0]) < _QUICK_S:
+            tries += (contexts.once(self._options, tests).tests_s for _ in range(_N_TRIES - 1))
+        prefill_s, decode_s = map(min, zip(*tries, strict=True))
+        self._token_s = decode_s / _TRY_GEN
+        return sizes_for(n_prompt / prefill_s, 1 / self._token_s, self._trained)
 
     def _estimate(self, asked: Sequence[Question], contexts: Contexts, load_s: float) -> None:
-        """Tell how long it takes, by running each question's tests once: what is timed of them is
-        repeated for every trial, and all of it for every context."""
-        known: dict[tuple[SpeedTest, ...], tuple[float, float]] = {}
-        total_s = 0.0
+        """Tell how long it takes, by running each question's tests once."""
+        known: dict[tuple[SpeedTest, ...], Cost] = {}
+        spans = []
         for question in (q for q in asked if q.candidates):
             if question.tests not in known:
-                started = time.perf_counter()
-                tests_s = sum(contexts.once(self._options, question.tests))
-                known[question.tests] = tests_s, time.perf_counter() - started
-            tests_s, all_s = known[question.tests]
-            n_timed = n_trials(question, self._wish.n_pairs)
+                known[question.tests] = contexts.once(self._options, question.tests).cost
+            cost = known[question.tests]
             if question.by_load:
-                total_s += n_timed * (tests_s + load_s + _PROCESS_S)
-            else:
-                total_s += n_timed * tests_s + (len(question.candidates) + 2) * all_s
-        self._heard.estimate(total_s)
+                cost = Cost(0.0, cost.trial_s + load_s + _PROCESS_S)
+            spans.append(span(question, cost, self._wish.n_pairs))
+        if not self._wish.only:
+            spans.append(Span(_N_EXACT * self._token_s, _N_EXACT * self._token_s))
+        if spans:
+            self._heard.estimate(about(spans))
 
     def _ask(self, asked: Sequence[Question], timing: Timing) -> None:
         for question in asked:
@@ -156,12 +173,13 @@ class Run:
             self._options = answered.options
             self._heard.found(answered.finding)
 
-    def _find_out(self, model: llama.Model) -> None:
-        known = find_out(self._entrant, model, self._options, self._n_ctx, self._interrupt)
+    def _find_out(self, model: llama.Model) -> Exactness | None:
+        found = find_out(self._entrant, model, self._options, self._n_ctx, self._interrupt)
         if self._interrupt.is_set():
             raise Interrupted(exit_code=self._interrupt.exit_code)
-        if known is not None:
-            self._heard.exact(known)
+        if found is not None:
+            self._heard.exact(found.known)
+        return found
 
     def _tuned(self, where: Where, placed_on: str) -> Tuned:
         changes: dict[str, object] = {}
@@ -171,9 +189,8 @@ class Run:
             (answered.finding for answered in self._answers),
             key=lambda finding: SETTINGS.index(finding.setting),
         )
-        file = self._entrant.file
         return Tuned(
-            model=f"{file.name}:{file.level}" if file.level else file.name,
+            model=called(self._entrant.file),
             shape=shape_of(self._entrant.header),
             where=where,
             placed=placed_on,
@@ -181,3 +198,8 @@ class Run:
             findings=tuple(findings),
             made=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
+
+
+def called(file: ModelFile) -> str:
+    """A model's name for people, the same wherever its settings are told."""
+    return f"{file.name}:{file.level}" if file.level else file.name

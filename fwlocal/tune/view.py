@@ -13,6 +13,7 @@ from fwlocal.tuned import Finding, Tuned
 _VERDICTS: Mapping[str, str] = {
     "taken": "taken",
     "noise": "no gain beyond noise",
+    "noisy": "too noisy to tell; try again when the machine is quiet",
     "default": "the default is best",
     "lossy": "not taken",
     "none": "not tried",
@@ -21,9 +22,11 @@ _VERDICTS: Mapping[str, str] = {
 
 def brought(finding: Finding) -> str:
     """How many times as fast, with its interval: ``1.12x (1.10 to 1.15)``; "" where nothing was
-    timed often enough."""
+    timed often enough. Where that is too noisy, the interval alone."""
     if finding.ratio is None:
         return ""
+    if finding.verdict == "noisy":
+        return f"{finding.low:.2f}x to {finding.high:.2f}x"
     return f"{finding.ratio:.2f}x ({finding.low:.2f} to {finding.high:.2f})"
 
 
@@ -71,12 +74,19 @@ def as_data(tuned: Tuned) -> dict[str, Any]:
     return asdict(tuned)
 
 
-def conclusion(tuned: Tuned) -> str:
-    """What is used from now on, in a line."""
+def conclusion(tuned: Tuned, now: Sequence[Finding]) -> str:
+    """What is used from now on, in a line, and which of the settings that were tried ``now`` have
+    to be tried again."""
+    noisy = [finding.setting for finding in now if finding.verdict == "noisy"]
+    again = f"; {_VERDICTS['noisy']}: {', '.join(noisy)}" if noisy else ""
     taken = ", ".join(f"{name} {_told(value)}" for name, value in tuned.settings.taken().items())
-    if not taken:
-        return f"{tuned.model}: the defaults fit this machine; nothing is changed"
-    return f"{tuned.model} is loaded with {taken} from now on, where nothing else is asked for"
+    if taken:
+        used = f"{tuned.model} is loaded with {taken} from now on, where nothing else is asked for"
+    elif noisy or not tuned.n_measured:
+        used = f"{tuned.model}: nothing is changed"
+    else:
+        used = f"{tuned.model}: the defaults fit this machine; nothing is changed"
+    return used + again
 
 
 def _told(value: object) -> str:

@@ -35,6 +35,7 @@ class Context:
     clock: Clock
     cost: Callable[[int], float] = lambda rows: 1.0
     is_exact: Callable[[int], bool] = lambda rows: True
+    n_batch: int = 512
     cached: list[int] = field(default_factory=list)
     rows: list[tuple[int, bool]] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
@@ -70,6 +71,7 @@ class Cache:
 
     def __init__(self, context: Context, n_ctx: int = 4096) -> None:
         self.tokens: list[int] = []
+        self.is_compact = True
         self.n_ctx = n_ctx
         self.context = context
         context.decode_rows(PROMPT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from tests import tiny_llama, tiny_mamba
 from tests.conftest import Run
 from tests.here import running_here
+from tests.paired_llama import write_pair
 
 LARGE = tiny_llama.Shape(num_hidden_layers=6)
 PROMPT = "the whale sings " * 12
@@ -79,3 +81,36 @@ def test_a_draft_ends_where_its_training_does_and_the_answer_goes_on(
 
     assert drafted == plain
     assert drafted[0] == 0
+
+
+@pytest.mark.parametrize("n_batch", [1, 2])
+def test_no_more_is_evaluated_at_once_than_a_batch_holds(
+    fwlocal: Run, tmp_path: Path, n_batch: int
+) -> None:
+    """llama.cpp would abort the process."""
+    pair = write_pair(tmp_path, agreement_percent=95)
+    asked = ("run", "whale", "--raw", "-m", pair.target, "--draft", pair.draft, "--no-lossless")
+    options = ("--threads=1", "--temp=0", "--repeat-penalty=1", "--max-tokens=90", "--json")
+
+    done = fwlocal(*asked, *options, f"--n-batch={n_batch}")
+
+    assert done.returncode == 0, done.stderr
+    assert n_batch > 1 or json.loads(done.stdout)["drafted_tokens"] == 0
+
+
+def test_a_process_that_has_just_begun_drafts(fwlocal: Run, tmp_path: Path) -> None:
+    """What takes its time once, as numpy's import does, is not taken for a draft's cost."""
+    pair = write_pair(tmp_path, agreement_percent=95, n_target_layers=60)
+    asked = ("run", "whale", "--raw", "-m", pair.target, "--draft", pair.draft, "--no-lossless")
+    options = ("--threads=1", "--temp=0", "--repeat-penalty=1", "--max-tokens=90", "--lookup=off")
+
+    record = json.loads(fwlocal(*asked, *options, "--json").stdout)
+
+    assert record["accepted_tokens"] > 0
+
+
+def test_stats_tell_which_model_drafts_and_where(run: Run, folder: Path) -> None:
+    done = ask(run, folder, "short.gguf", "--stats", "--lookup=off")
+
+    assert "; short drafts, layers: 2 on CPU" in done[2]
+    assert " drafts, " not in ask(run, folder, "off", "--stats", "--lookup=off")[2]

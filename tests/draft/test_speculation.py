@@ -195,3 +195,22 @@ def test_a_model_that_forgets_nothing_is_told_of_once() -> None:
 
     assert set(machine.context.batches) == {1}
     assert len(told) == 1
+
+
+@pytest.mark.parametrize("n_batch", [1, 2, 5])
+def test_no_more_rows_than_a_batch_holds(n_batch: int) -> None:
+    machine = Machine()
+    machine.context.n_batch = n_batch
+
+    assert machine.say(100) == SCRIPT[:100]
+
+    assert max(machine.context.batches) <= n_batch
+
+
+def test_nothing_is_drafted_where_tokens_lie_elsewhere_than_in_the_trials() -> None:
+    machine = Machine()
+    machine.cache.is_compact = False
+
+    assert machine.say(100) == SCRIPT[:100]
+
+    assert set(machine.context.batches) == {1}

@@ -114,6 +114,18 @@ def test_on_a_gpu_any_number_is_used_and_that_is_told_once() -> None:
     assert len(told) == 1
 
 
+def test_what_is_known_never_to_be_exact_is_told_at_once() -> None:
+    told: list[str] = []
+    nothing = KnownWidths((), (), (), ())
+
+    assert Widths(lossless=True, known=nothing, tell=told.append).never
+    assert len(told) == 1
+    assert "nothing is drafted" in told[0]
+    assert not Widths(lossless=False, known=nothing, tell=told.append).never
+    assert not Widths(lossless=True, tell=told.append).never
+    assert len(told) == 1
+
+
 def test_a_model_that_cannot_take_back_drafts_nothing_and_that_is_told_once() -> None:
     told: list[str] = []
     widths = Widths(lossless=False, can_truncate=False, tell=told.append)

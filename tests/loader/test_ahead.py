@@ -203,6 +203,16 @@ def test_a_number_of_layers_is_the_models_own(
     assert planned.model.plan.n_gpu_layers == 2
 
 
+def test_no_layers_are_none_of_the_drafts_either(
+    target: tuple[ModelFile, GGUFHeader], draft: DraftFile, worker: LoopbackWorker
+) -> None:
+    site = look_around([worker.address], n_threads=1)
+
+    planned = Planned(draft, target, site, replace(REQUEST, n_gpu_layers=0))
+
+    assert (planned.draft.plan.n_gpu_layers, planned.model.plan.n_gpu_layers) == (0, 0)
+
+
 def test_the_draft_has_no_more_context_than_it_was_trained_on(
     target: tuple[ModelFile, GGUFHeader], draft: DraftFile
 ) -> None:

@@ -12,8 +12,9 @@ import pytest
 from fwlocal.draft import KnownWidths
 from fwlocal.gguf import GGUFHeader, read_header
 from fwlocal.llama import ContextOptions
-from fwlocal.loader.exact_rows import ExactRows
+from fwlocal.loader.exact_rows import ExactRows, forget_exact
 from fwlocal.offload import OffloadPlan, Share
+from fwlocal.tuned import shape_of
 
 FOUND = KnownWidths(
     short_sure=(2, 3), short_open=(4,), long_sure=(), long_open=(), short_same=((4, 8),)
@@ -50,12 +51,32 @@ def test_the_next_run_knows_it(rows: Rows) -> None:
         replace(OPTIONS, n_threads_batch=1),
         replace(OPTIONS, flash_attn="off"),
         replace(OPTIONS, kv_type="q8_0"),
+        replace(OPTIONS, n_ubatch=1),
+        replace(OPTIONS, n_batch=2),
     ],
 )
 def test_another_setting_does_not(rows: Rows, other: ContextOptions) -> None:
     rows(OPTIONS).keep(FOUND)
 
     assert rows(other).recall() == KnownWidths()
+
+
+def test_a_switch_of_llama_cpp_makes_another_one(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows(OPTIONS).keep(FOUND)
+    monkeypatch.setenv("GGML_SOMETHING", "1")
+
+    assert rows(OPTIONS).recall() == KnownWidths()
+
+
+def test_it_is_forgotten(rows: Rows, header: GGUFHeader, tmp_path: Path) -> None:
+    rows(OPTIONS).keep(FOUND)
+    rows(replace(OPTIONS, n_threads=3)).keep(FOUND)
+
+    assert forget_exact(shape_of(header), tmp_path / "exact") == 2
+    assert rows(OPTIONS).recall() == KnownWidths()
+    assert forget_exact(shape_of(header), tmp_path / "exact") == 0
 
 
 @pytest.mark.parametrize(

@@ -271,6 +271,25 @@ def test_stats_tell_what_saved_work_and_what_was_tuned() -> None:
     assert line.endswith("; layers: 20 on CUDA0; tuned: n_threads, mmap")
 
 
+def test_stats_of_a_prompt_that_was_not_read_to_its_end() -> None:
+    timings = Timings(0.1, 2.0, 2.0, 0.0, 250.0, 0.0)
+    result = Result("", (), "interrupt", 2430, 0, 12, 42, timings)
+
+    assert stats_line(result, PLAN) == (
+        "[interrupt] prompt 512 of 2430 tokens (12 reused) at 250.0 tok/s, no answer, "
+        "load 0.10 s, seed 42; layers: 20 on CUDA0"
+    )
+
+
+def test_stats_tell_why_a_prompt_is_not_kept() -> None:
+    answer = generation("Paris.")
+    list(answer)
+
+    assert stats_line(answer.result, PLAN, "/x is no folder").endswith(
+        "; layers: 20 on CUDA0; the prompt is not kept: /x is no folder"
+    )
+
+
 @pytest.mark.parametrize(
     ("data", "says"),
     [

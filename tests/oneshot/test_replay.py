@@ -146,18 +146,21 @@ def test_an_answer_that_differs_is_told_with_what_changed(record: Any, here: Run
     assert (data["same"], data["text"]) == (False, found["text"][:-1])
 
 
-def test_nothing_is_drafted_or_kept_where_nobody_asks_for_it(
-    record: Any, here: Run, tmp_path: Path
-) -> None:
+def test_nothing_is_drafted_or_kept(record: Any, here: Run, tmp_path: Path) -> None:
     found = record("the whale sings and the sea", "--temp", "0")
     found.update(text=found["text"] + "?", drafted_tokens=7)
 
-    done = here("replay", "-", "--draft", "nothing-of-that-name", stdin=json.dumps(found))
     drafted = here("replay", "-", stdin=json.dumps(found)).stdout
 
-    assert (done.returncode, "nothing-of-that-name" in done.stderr) == (1, True)
     assert "drafted tokens: 7 then, 0 now" in drafted
     assert not (tmp_path / "cache" / "prefixes").exists()
+
+
+@pytest.mark.parametrize("option", ["--draft=off", "--lookup=off", "--lossless", "--no-cache"])
+def test_what_replay_leaves_out_is_no_option_of_it(here: Run, option: str) -> None:
+    done = here("replay", option, "-")
+
+    assert (done.returncode, "No such option" in done.stderr) == (2, True), done.stderr
 
 
 def test_answers_of_one_file_may_have_drafted_more_and_less(record: Any, here: Run) -> None:

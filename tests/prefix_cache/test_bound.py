@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fwlocal.prefix_cache.folder import entry_name, growing_path, stored_files
+from fwlocal.prefix_cache.folder import LATEST_NS, entry_name, growing_path, stored_files
 from fwlocal.prefix_cache.form import packed_tokens
 from tests.prefix_cache.kept import SETTING, Machine
 
@@ -71,6 +71,27 @@ def test_a_file_of_no_sound_time_leaves_first_and_spoils_no_order(root: Path, od
     machine.put(fifth)
     assert machine.find(second) is None
     assert machine.common(first) == 399
+
+
+@pytest.mark.parametrize("future_ns", [10**18, LATEST_NS - 2])
+def test_a_time_in_the_future_becomes_now(root: Path, future_ns: int) -> None:
+    first, second, third, fourth = documents(4)
+    machine = Machine(root, bound_bytes=3 * 7000)
+    machine.put(first)
+    machine.put(second)
+    path = root / entry_name(SETTING.key, packed_tokens(first))
+    os.utime(path, ns=(future_ns, future_ns))
+
+    assert machine.common(first) == 399
+    assert path.stat().st_mtime <= machine.now_s + 1
+
+    os.utime(path, ns=(future_ns, future_ns))
+    assert machine.common(second) == 399
+    assert machine.put(third) == "written"
+    assert all(entry.stat().st_mtime <= machine.now_s + 1 for entry in machine.entries)
+    assert machine.put(fourth) == "written"
+    assert machine.find(first) is None
+    assert all(machine.find(document) for document in (second, third, fourth))
 
 
 def test_one_that_is_larger_than_the_bound_moves_nobody(root: Path) -> None:

@@ -244,3 +244,20 @@ def test_a_full_disk_is_told() -> None:
     header = Header(SETTING.key, "m", packed_tokens(TOKENS), 1.0, 3)
     with pytest.raises(OSError, match="No space"):
         write_entry(Full(), header, b"abc", never)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        Header(SETTING.key, "m", b"", 1.0, 5),
+        Header(SETTING.key, "m", packed_tokens(TOKENS), float("nan"), 5),
+        Header(SETTING.key, "m", packed_tokens(TOKENS), float("inf"), 5),
+        Header(SETTING.key, "m", packed_tokens(TOKENS), -1.0, 5),
+    ],
+)
+def test_an_entry_that_can_save_nothing(tmp_path: Path, header: Header) -> None:
+    content = written(tmp_path / "entry", header, b"state")
+
+    assert content
+    with pytest.raises(BadEntry, match="it saves nothing"):
+        read(tmp_path / "entry")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ from fwlocal.prefix_cache.contents import described
 from fwlocal.store import ModelFile
 from tests import tiny_mamba
 from tests.llama import tiny_window
-from tests.prefix_cache.kept import SETTING, roomy
+from tests.prefix_cache.kept import SETTING, roomy, state_of
 
 N_BATCH = 64
 TEXT = [1, *(3 + (7 * i * i + i) % 250 for i in range(379))]
@@ -145,6 +145,63 @@ def test_a_state_that_cannot_be_cut_is_kept_where_it_can_be_of_use(
 
     assert reused == len(whole)
     assert np.array_equal(logits, expected)
+
+
+class Copying:
+    """A KV cache, and its context, whose state is copied at some price."""
+
+    def __init__(self, state_bytes: int = 5000, error: type[BaseException] | None = None) -> None:
+        self.tokens, self.n_whole, self.n_ctx, self.n_batch = TEXT, len(TEXT), 512, N_BATCH
+        self.context, self.n_copies = self, 0
+        self._state_bytes, self._error = state_bytes, error
+
+    def state_bytes(self) -> int:
+        return self._state_bytes
+
+    def state(self) -> Any:
+        self.n_copies += 1
+        if self._error is not None:
+            raise self._error
+        return state_of(TEXT, size_bytes=self._state_bytes)
+
+
+def keep(prefixes: KeptPrefixes, cache: Copying) -> int:
+    """Have what it holds kept; how often it was copied."""
+    prefixes.keep(cast(KVCache, cache), len(TEXT), 10.0)
+    return cache.n_copies
+
+
+def test_no_memory_for_a_copy_ends_no_answer(tmp_path: Path) -> None:
+    disk = PrefixCache(tmp_path / "prefixes", 1 << 20, free_bytes=roomy)
+    prefixes = KeptPrefixes(disk, lambda n_ctx: SETTING)
+
+    assert keep(prefixes, Copying(error=MemoryError)) == 1
+    prefixes.close()
+
+    assert described(disk.root) == []
+
+
+def test_nothing_is_copied_that_is_too_large(tmp_path: Path) -> None:
+    disk = PrefixCache(tmp_path / "prefixes", 1 << 20, free_bytes=roomy)
+    prefixes = KeptPrefixes(disk, lambda n_ctx: SETTING, available_bytes=lambda: 20_000)
+
+    assert keep(prefixes, Copying(state_bytes=10_001)) == 0, "of the RAM that is available"
+    assert keep(prefixes, Copying(state_bytes=2 << 20)) == 0, "of the disk"
+    assert keep(prefixes, Copying(state_bytes=10_000)) == 1
+    prefixes.close()
+
+    assert len(described(disk.root)) == 1
+
+
+def test_nothing_is_copied_for_a_disk_that_took_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    disk = PrefixCache(tmp_path / "file" / "prefixes", 1 << 20, free_bytes=roomy)
+    prefixes = KeptPrefixes(disk, lambda n_ctx: SETTING)
+
+    assert keep(prefixes, Copying()) == 1
+    prefixes.close()  # once it was written, or not
+
+    assert keep(prefixes, Copying()) == 0
 
 
 def prefixes_of(path: Path, bound_bytes: int = 1 << 20, workers: tuple[str, ...] = ()) -> Prefixes:

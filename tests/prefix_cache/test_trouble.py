@@ -211,6 +211,14 @@ def test_a_full_disk_leaves_nothing_behind(machine: Machine, log: pytest.LogCapt
     assert len(quiet_lines(log)) == 1
 
 
+def test_no_memory_to_write_leaves_nothing_behind(machine: Machine) -> None:
+    def give_up() -> bool:
+        raise MemoryError
+
+    assert machine.cache.put(SETTING, TEXT, state_of(TEXT), 1.0, give_up) == "failed"
+    assert not list(machine.cache.root.iterdir())
+
+
 def test_some_of_the_disk_is_left_to_others(machine: Machine) -> None:
     machine.disk_bytes = SPARE_BYTES + 10_000
 

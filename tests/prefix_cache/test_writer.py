@@ -135,3 +135,48 @@ def test_another_one_after_the_first(machine: Machine) -> None:
     give(writer, THIRD)
 
     assert [machine.common(tokens) for tokens in (FIRST, SECOND, THIRD)] == [399, 399, 0]
+
+
+class FailingCache(PrefixCache):
+    """A cache with a bug that shows at the first entry."""
+
+    n_failed = 0
+
+    def put(
+        self,
+        setting: Setting,
+        tokens: Sequence[int],
+        state: Any,
+        prefill_s: float,
+        give_up: Callable[[], bool] = lambda: False,
+    ) -> Outcome:
+        if not self.n_failed:
+            self.n_failed += 1
+            raise RuntimeError("a bug")
+        return super().put(setting, tokens, state, prefill_s, give_up)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_unexpected_error_does_not_stop_the_writer_for_good(root: Path) -> None:
+    writer = Writer(FailingCache(root, BOUND, free_bytes=roomy))
+    give(writer, FIRST)
+    wait_until(lambda: not writer.is_busy)
+
+    give(writer, SECOND)
+    writer.close()
+
+    machine = Machine(root)
+    assert [machine.common(tokens) for tokens in (FIRST, SECOND)] == [0, 399]
+
+
+def test_whether_another_one_has_a_chance(machine: Machine) -> None:
+    writer = Writer(machine.cache)
+    give(writer, FIRST)
+    wait_until(lambda: not writer.is_busy)
+    assert not writer.is_hopeless
+
+    machine.disk_bytes = 0
+    give(writer, SECOND)
+    writer.close()
+
+    assert writer.is_hopeless

@@ -36,6 +36,12 @@ def test_a_large_gain_that_comes_and_goes_is_noise() -> None:
     assert not ratio_of(pairs(1.5, 0.8, 1.6, 0.7, 1.4, 1.3)).is_better
 
 
+def test_too_wide_an_interval_tells_nothing() -> None:
+    assert ratio_of(pairs(6.0, 0.8, 40.0, 6.1, 1.0, 7.0)).is_noisy
+    assert not ratio_of(pairs(6.0, 6.5, 5.8, 6.1, 6.3, 5.9)).is_noisy, "large and sure"
+    assert not ratio_of(pairs(1.0, 0.9, 1.1, 1.05, 0.95, 1.0)).is_noisy, "noise as of any machine"
+
+
 def test_two_pairs_must_agree_well() -> None:
     assert not ratio_of(pairs(1.05, 1.15)).is_better
     assert ratio_of(pairs(1.30, 1.31)).is_better

@@ -10,7 +10,7 @@ from fwlocal.bench.result import SpeedTest
 from fwlocal.errors import DoesNotFit, FwlocalError, Interrupted
 from fwlocal.loader import EngineOptions
 from fwlocal.tune.decision import Pair
-from fwlocal.tune.descent import N_SCREENED, answer, in_turns, n_trials
+from fwlocal.tune.descent import N_SCREENED, answer, in_turns
 from fwlocal.tune.questions import Candidate, Question
 
 THREADS = Question(
@@ -82,6 +82,19 @@ def test_a_lucky_screening_is_not_enough() -> None:
 
     assert (found.finding.verdict, found.options) == ("noise", START)
     assert found.finding.ratio == pytest.approx(1.0)
+
+
+def test_what_a_busy_machine_timed_tells_nothing() -> None:
+    class Busy(Clock):
+        def __call__(
+            self, question: Question, best: EngineOptions, candidate: EngineOptions, n_pairs: int
+        ) -> list[Pair]:
+            ratios = (6.0, 6.2, 0.8, 40.0, 6.1, 0.9)
+            return [Pair((ratio,), (1.0,)) for ratio in ratios[:n_pairs]]
+
+    found = answer(THREADS, START, Busy({}), 6)
+
+    assert (found.finding.verdict, found.options) == ("noisy", START)
 
 
 def test_what_is_refused_is_left_out() -> None:
@@ -156,8 +169,3 @@ def test_turns_alternate() -> None:
 
     assert order == ["a", "b", "b", "a", "a", "b"]
     assert [pair.best for pair in found] == [(1.0,), (4.0,), (5.0,)]
-
-
-def test_the_estimate_counts_every_trial() -> None:
-    assert n_trials(THREADS, 6) == 3 * 2 * N_SCREENED + 12
-    assert n_trials(Question("numa", "none"), 6) == 0

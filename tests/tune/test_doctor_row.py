@@ -11,7 +11,7 @@ from rich.console import Console
 
 from fwlocal import hardware, llama, tuned
 from fwlocal.doctor import Report, as_data, examine, show
-from fwlocal.tuned import Settings, Tuned
+from fwlocal.tuned import Finding, Settings, Tuned
 
 
 @pytest.fixture
@@ -35,7 +35,13 @@ def test_a_line_for_each_model(folder: Path) -> None:
     gpus = hardware.machine(llama.devices()).gpus
     here = tuned.this_machine(gpus, llama.build_info())
     settings = Settings(n_threads=3, mmap=False)
-    known = Tuned("a:Q4_0", "ab" * 32, here, "CPU", settings, (), "2030-01-31T00:00:00+00:00")
+    findings = (
+        Finding("n_threads", "2", "3", "taken", 1.2, 1.1, 1.3),
+        Finding("mmap", "on", "off", "taken", 1.2, 1.1, 1.3),
+        Finding("n_ubatch", "512", "128", "noisy", 1.2, 0.1, 9.0),
+        Finding("numa", "none", "none", "none"),
+    )
+    known = Tuned("a:Q4_0", "ab" * 32, here, "CPU", settings, findings, "2030-01-31T00:00:00+00:00")
     there = replace(here, build="llama.cpp 0")
     for one in (
         known,
@@ -48,8 +54,9 @@ def test_a_line_for_each_model(folder: Path) -> None:
 
     rows = [line.strip() for line in shown(report).partition("\ntuned")[2].splitlines()[:3]]
     assert rows == [
-        "a:Q4_0: n_threads 3, mmap off (2030-01-31)",
-        "b␛[31m, layers on both: the defaults (2030-01-31)",
-        "c: n_threads 3, mmap off (2030-01-31; of another machine or llama.cpp, and not used)",
+        "a:Q4_0: n_threads 3, mmap off; 2 of 4 measured (2030-01-31)",
+        "b␛[31m, layers on both: the defaults; 2 of 4 measured (2030-01-31)",
+        "c: n_threads 3, mmap off; 2 of 4 measured (2030-01-31; of another machine or llama.cpp, "
+        "and not used)",
     ]
     assert as_data(report)["tuned"][0][0]["settings"]["n_threads"] == 3

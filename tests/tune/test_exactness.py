@@ -32,9 +32,12 @@ def entrant(tmp_path: Path, library: Library, monkeypatch: pytest.MonkeyPatch) -
     return Entrant("", *open_file(str(pair.target), library))
 
 
-def test_the_next_question_knows_it(entrant: Entrant) -> None:
+def test_the_next_question_knows_it(entrant: Entrant, tmp_path: Path) -> None:
     with closing(llama.Model(entrant.file.path, llama.LoadOptions())) as model:
         found = find_out(entrant, model, OPTIONS, 1024, Interrupt())
+        assert found is not None
+        assert not (tmp_path / "cache" / "exact").exists(), "kept with the settings, not before"
+        found.keep()
 
         question = EngineOptions(n_threads=1, n_gpu_layers=0, brief=True)
         site = look_around((), 1)
@@ -44,7 +47,7 @@ def test_the_next_question_knows_it(entrant: Entrant) -> None:
             model, entrant.header, settled, None, Interrupt(), lookup=True, lossless=None
         )
 
-    assert found == ALL
+    assert found.known == ALL
     assert drafting._steering.widths.known == ALL
 
 

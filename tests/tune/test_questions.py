@@ -86,6 +86,22 @@ def test_micro_batches_fit_in_their_prompt() -> None:
     assert labels(asked(slow)["n_ubatch"]) == ["128", "256"]
 
 
+@pytest.mark.parametrize("tps", [16.0, 25.0, 60.0])
+def test_a_slow_model_has_its_micro_batches_tried_by_a_short_prompt(tps: float) -> None:
+    sizes = sizes_for(tps, 1.0, 4096)
+
+    assert sizes.n_long == 256
+    assert labels(asked(replace(FACTS, sizes=sizes))["n_ubatch"]) == ["128", "256"]
+
+
+def test_why_no_micro_batch_is_tried() -> None:
+    slow = replace(FACTS, sizes=sizes_for(2.0, 1.0, 4096))
+    small = replace(FACTS, sizes=sizes_for(4000.0, 100.0, 128))
+
+    assert "takes too long" in asked(slow)["n_ubatch"].why_none
+    assert "context is too small" in asked(small)["n_ubatch"].why_none
+
+
 def test_flash_attention_is_the_other_way_round() -> None:
     on_gpu = make_plan(model("7B"), machine(card(gib=24)), Request(4096))
 

@@ -68,18 +68,30 @@ def test_a_run(entrant: Entrant) -> None:
     heard = Heard(estimate=estimates.append, found=findings.append)
 
     only = ("n_ubatch", "flash_attn", "numa", "mmap")
-    found = Run(entrant, ONE, Wish(only, n_pairs=2), heard, Interrupt()).measure()
+    outcome = Run(entrant, ONE, Wish(only, n_pairs=2), heard, Interrupt()).measure()
+    found = outcome.tuned
 
     settings = [finding.setting for finding in found.findings]
     assert settings == ["n_ubatch", "flash_attn", "mmap", "numa"]
     assert len(findings) == 4
     assert estimates[0] > 0
+    assert outcome.exact is None, "it was not asked for"
     assert found.shape == tuned.shape_of(entrant.header)
     assert found.placed == "CPU"
     numa = found.findings[-1]
     assert numa.verdict in ("none", "noise", "default", "taken")
     names = {name for name in found.settings.taken() if name != "n_batch"}
     assert names == {f.setting for f in found.findings if f.verdict == "taken"}
+
+
+def test_where_nothing_is_tried_no_time_is_told(entrant: Entrant) -> None:
+    estimates: list[float] = []
+    heard = Heard(estimate=estimates.append)
+
+    found = Run(entrant, ONE, Wish(("huge_pages",)), heard, Interrupt()).measure()
+
+    assert not estimates
+    assert found.tuned.n_measured == 0
 
 
 def test_a_run_is_stopped(entrant: Entrant) -> None:
