@@ -173,3 +173,17 @@ def test_an_early_loss_does_not_end_all_drafting() -> None:
         controller.decoded(1.0)
 
     assert controller.n_rows(KIND, 7, (2, 4, 8)) == 8
+
+
+def test_what_takes_its_time_once_is_not_taken_for_a_drafts_cost() -> None:
+    """As a library's first use does, in a process that has just begun."""
+    controller = Controller()
+    controller.prepared(KIND, 0.1)
+    for _ in range(5):
+        controller.decoded(1.0)
+
+    controller.drafted(KIND, 1, 20.0)
+    controller.begin()
+
+    assert controller.costs.draft(KIND.name) == 0.1
+    assert controller.n_to_draft(KIND, (2, 4)) > 0

@@ -98,17 +98,6 @@ def test_no_more_is_evaluated_at_once_than_a_batch_holds(
     assert n_batch > 1 or json.loads(done.stdout)["drafted_tokens"] == 0
 
 
-def test_a_process_that_has_just_begun_drafts(fwlocal: Run, tmp_path: Path) -> None:
-    """What takes its time once, as numpy's import does, is not taken for a draft's cost."""
-    pair = write_pair(tmp_path, agreement_percent=95, n_target_layers=60)
-    asked = ("run", "whale", "--raw", "-m", pair.target, "--draft", pair.draft, "--no-lossless")
-    options = ("--threads=1", "--temp=0", "--repeat-penalty=1", "--max-tokens=90", "--lookup=off")
-
-    record = json.loads(fwlocal(*asked, *options, "--json").stdout)
-
-    assert record["accepted_tokens"] > 0
-
-
 def test_stats_tell_which_model_drafts_and_where(run: Run, folder: Path) -> None:
     done = ask(run, folder, "short.gguf", "--stats", "--lookup=off")
 
