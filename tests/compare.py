@@ -1,10 +1,10 @@
 """Side by side with llama.cpp's own tools: ``python -m tests.compare BIN [--model FILE]``.
 
 Prints, as a Markdown table, decode and prefill speed through Engine against llama-bench, the start
-of ``--help``, and whether greedy text is that of llama-completion, with the same attention. Nothing
-is drafted, taken from the prefix cache or tuned: this is plain evaluation. The two sides run in
-turns, so that a machine whose speed drifts favours neither; a ratio is the median of the rounds'
-ratios.
+of ``--help``, and whether greedy text is that of llama-completion. Attention is that of ``run`` for
+a brief question, which llama.cpp takes too. Nothing is drafted, taken from the prefix cache or
+tuned: this is plain evaluation. The two sides run in turns, so that a machine whose speed drifts
+favours neither; a ratio is the median of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def main() -> None:
     print("| what | ours | llama.cpp's | ratio (spread) | goal |")
     print("|---|---|---|---|---|")
     options = EngineOptions(
-        n_ctx=1024, n_threads=threads, tuned=False, lookup=False, prefix_bytes=0
+        n_ctx=1024, n_threads=threads, tuned=False, lookup=False, prefix_bytes=0, brief=True
     )
     loaded = open_model(str(file.path), options, draft="off")
     with loaded.engine:
