@@ -46,7 +46,7 @@ def compare_pair(arguments: argparse.Namespace) -> None:
             print(_pair_row(at_work, n_rows, arguments), flush=True)
         adaptive, ratios = Controller(), []
         for number in range(arguments.rounds):
-            alone, ours = _both(at_work, Controller(), adaptive, number, arguments)
+            alone, ours = _both(at_work, Controller(), adaptive, number)
             ratios.append(alone.seconds / ours.seconds)
         print(f"| as it decides | | | | {spread(ratios)} | |")
 
@@ -70,7 +70,7 @@ class Round:
 
 def _pair_row(at_work: PairAtWork, n_rows: int, arguments: argparse.Namespace) -> str:
     """For a draft length."""
-    rounds = [_round(at_work, n_rows, number, arguments) for number in range(arguments.rounds)]
+    rounds = [_round(at_work, n_rows, number) for number in range(arguments.rounds)]
 
     def median(of: Callable[[Round], float]) -> float:
         return statistics.median(map(of, rounds))
@@ -85,11 +85,11 @@ def _pair_row(at_work: PairAtWork, n_rows: int, arguments: argparse.Namespace) -
     )
 
 
-def _round(at_work: PairAtWork, n_rows: int, number: int, arguments: argparse.Namespace) -> Round:
+def _round(at_work: PairAtWork, n_rows: int, number: int) -> Round:
     """Times of batches and drafts are those of the answer itself, as a token's alone is of the
     answer without."""
     plain, recording = Recording(1), Recording(n_rows)
-    alone, ours = _both(at_work, plain, recording, number, arguments)
+    alone, ours = _both(at_work, plain, recording, number)
     if alone.tokens != ours.tokens:
         raise SystemExit("the answers differ")
     token_s = alone.seconds / (len(alone.tokens) - 1)
@@ -107,10 +107,9 @@ def _both(
     plain: Controller,
     drafting: Controller,
     number: int,
-    arguments: argparse.Namespace,
 ) -> tuple[Said, Said]:
     """An answer without drafts and with."""
-    n_tokens = min(arguments.tokens, 240)  # with the prompt no more than 256, where all is exact
+    n_tokens = 200  # with the prompt no more than 256, where all is exact
     answer = at_work.machine.answer
     widths = Widths(lossless=True, known=EXACT)
     return in_turns(
