@@ -18,20 +18,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import gguf
 import numpy as np
-from gguf import quants
 
-from tests.tiny_llama import (
-    Array,
-    Shape,
-    add_sizes,
-    add_vocabulary,
-    checkpoint,
-    gguf_name,
-    permuted,
-    vocabulary,
-)
+from tests.parallel.tiny_q8 import write_q8
+from tests.tiny_llama import Array, Shape, checkpoint, vocabulary
 
 N_SPECIAL = 3  # <unk>, BOS and EOS are never said
 # Of output weights; logits are those times the square root of HIDDEN, 17. The likeliest token has
@@ -103,23 +93,7 @@ def _write(path: Path, shape: Shape, output: Array, seed: int) -> Path:
     embeddings = np.zeros((shape.vocab_size, HIDDEN), np.float32)
     np.fill_diagonal(embeddings, 1)
     tensors["model.embed_tokens.weight"], tensors["lm_head.weight"] = embeddings, output
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_name(path.stem)
-    add_sizes(writer, shape)
-    writer.add_rope_freq_base(shape.rope_theta)
-    writer.add_rope_dimension_count(shape.head_dim)
-    add_vocabulary(writer, vocabulary())
-    q8_0 = gguf.GGMLQuantizationType.Q8_0
-    for name, tensor in tensors.items():
+    for name in tensors:
         if "o_proj" in name or "down_proj" in name:
-            tensor = np.zeros_like(tensor)
-        weights = permuted(name, tensor, shape)
-        if weights.ndim == 2:
-            writer.add_tensor(gguf_name(name), quants.quantize(weights, q8_0), raw_dtype=q8_0)
-        else:
-            writer.add_tensor(gguf_name(name), weights)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+            tensors[name] = np.zeros_like(tensors[name])
+    return write_q8(path, shape, tensors)
