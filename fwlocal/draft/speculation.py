@@ -115,6 +115,9 @@ class Speculation:
         a token is asked for. Raises DoesNotFit when the context is full and cannot grow."""
         try:
             yield self._draw(-1)
+            while not self._drafters:
+                self._cache.evaluate_one(self._tokens[-1])
+                yield self._draw(-1)
             while True:
                 draft = self._draft()
                 if draft is None:
@@ -151,7 +154,7 @@ class Speculation:
         n_left = self._limit - (len(self._tokens) - self._n_prompt)
         n_batch = self._cache.context.n_batch
         most = min(self._cache.n_ctx - n_cached, n_left, n_batch, MOST_DRAFTED + 1)
-        if most < 2 or not self._drafters or self._is_out_of_place():
+        if most < 2 or self._is_out_of_place():
             return None
         sure = self._widths.sure(n_cached, most)
         to_try = self._widths.to_try(n_cached, most)

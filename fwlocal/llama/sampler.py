@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import sys
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +27,9 @@ _SAMPLERS: Mapping[str, Callable[..., Any]] = {
     "dist": lambda _, seed: lib.llama_sampler_init_dist(int(seed)),
     "greedy": lambda _: lib.llama_sampler_init_greedy(),
 }
+
+
+_GREEDY = [("greedy", ())]
 
 
 class Computed(Protocol):
@@ -52,6 +56,10 @@ class Sampler:
         for name, arguments in stages:
             sampler = _SAMPLERS[name](model.n_vocab, *arguments)
             lib.llama_sampler_chain_add(self._chain, sampler)
+        # llama.cpp copies the vocabulary for each token, which takes ten times as long as numpy's
+        # argmax; importing numpy takes as long as it saves in hundreds of tokens.
+        is_greedy = grammar is None and list(stages) == _GREEDY
+        self._takes_peak = is_greedy and "numpy" in sys.modules
 
     def remember(self, tokens: Sequence[int]) -> None:
         """Count ``tokens`` as said already, for the penalties; the grammar does not see them."""
@@ -69,6 +77,8 @@ class Sampler:
     def sample(self, computed: Computed, row: int = -1) -> int:
         """Choose the token that follows by a row of the logits computed last, counted from their
         end where it is negative, and remember it."""
+        if self._takes_peak:
+            return self._peak(computed, row)
         if self._grammar is None:
             return int(lib.llama_sampler_sample(self._chain, computed.handle, row))
         token = self._choose(computed, row, constrained=False)
@@ -77,6 +87,13 @@ class Sampler:
         lib.llama_sampler_accept(self._grammar, token)
         lib.llama_sampler_accept(self._chain, token)
         return token
+
+    def _peak(self, computed: Computed, row: int) -> int:
+        """The likeliest token, the first of several: what the greedy sampler chooses."""
+        import numpy as np
+
+        logits = lib.llama_get_logits_ith(computed.handle, row)
+        return int(np.ctypeslib.as_array(logits, (self._model.n_vocab,)).argmax())
 
     # The grammar is asked about one token first, and about the whole vocabulary only when it
     # refuses: llama.cpp's own way, since the full question costs as much as the evaluation.
