@@ -221,7 +221,9 @@ engine_options = stack(
     ),
     click.option("--flash-attn", type=click.Choice(FLASH_ATTENTION), default="auto"),
     click.option(
-        "--mmap/--no-mmap", default=None, help="Map the file, or read it in. [default: map it]"
+        "--mmap/--no-mmap",
+        default=None,
+        help="Map the file, or read it in. [default: read it in where huge pages make it faster]",
     ),
     click.option("--mlock/--no-mlock", default=None, help="Keep the model in RAM."),
     click.option(

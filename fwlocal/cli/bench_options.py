@@ -138,7 +138,8 @@ _engine = options.stack(
                  help="[default: the fast physical cores]"),
     options.gpu_options,
     click.option("--flash-attn", type=click.Choice(options.FLASH_ATTENTION), default="auto"),
-    click.option("--mmap/--no-mmap", default=True, help="Map the files, or read them in."),
+    click.option("--mmap/--no-mmap", default=None,
+                 help="Map the files, or read them in. [default: as `fwlocal run` does]"),
     click.option("--verbose", is_flag=True, help="Show llama.cpp's log on stderr."),
 )  # fmt: skip
 

@@ -13,9 +13,11 @@ from fwlocal.hardware.cores import (
     physical_cores,
 )
 from fwlocal.hardware.devices import Device, Machine, distinct, listing_order, machine, memoryless
+from fwlocal.hardware.huge_pages import ENABLED, huge_pages
 from fwlocal.hardware.ram import Memory, memory
 
 __all__ = [
+    "ENABLED",
     "Device",
     "Machine",
     "MeasuredBandwidth",
@@ -23,6 +25,7 @@ __all__ = [
     "cached_memory_bandwidth",
     "default_threads",
     "distinct",
+    "huge_pages",
     "known_bandwidth",
     "listing_order",
     "logical_cores",

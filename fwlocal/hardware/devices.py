@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from fwlocal.hardware.huge_pages import huge_pages
 from fwlocal.hardware.ram import Memory, memory
 
 WORKERS_BACKEND = "RPC"
@@ -34,10 +35,11 @@ class Device:
 @dataclass(frozen=True)
 class Machine:
     """What a plan may use. ``gpus`` are in loading order: the workers', then this machine's, the
-    fastest last."""
+    fastest last. ``huge_pages`` is the kernel's word on them, as in ``hardware.huge_pages``."""
 
     ram: Memory
     gpus: tuple[Device, ...]
+    huge_pages: str = ""
 
     def is_unified(self, device: Device) -> bool:
         """Whether the memory of ``device`` is this machine's RAM."""
@@ -68,7 +70,7 @@ def machine(
     local = [_within(d, ram) if _is_unified(d) else d for d in local]
     local.reverse()  # of equal cards CUDA's first is the fastest
     local.sort(key=lambda d: (not _is_unified(d), d.total_bytes))
-    return Machine(ram, (*remote.values(), *local))
+    return Machine(ram, (*remote.values(), *local), huge_pages())
 
 
 def listing_order(name: str) -> tuple[bool, bool, str, int]:

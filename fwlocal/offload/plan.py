@@ -14,7 +14,7 @@ class Request:
     stay free on each, where the layers' number is not asked for. ``n_threads_batch`` are those of
     prefill, None the same as of decoding. ``unasked`` names the settings (``fwlocal.tuned.NAMES``)
     that nobody asked for, so that what was measured to fit may take their place. ``brief`` expects
-    no more than 256 tokens."""
+    no more than 256 tokens. ``mmap`` None is the plan's to choose."""
 
     n_ctx: int
     kv_type: str = "auto"
@@ -23,7 +23,7 @@ class Request:
     margin_bytes: int = DEFAULT_MARGIN_BYTES
     shrink_context: bool = False
     gpu_memory: tuple[int, ...] | None = None
-    mmap: bool = True
+    mmap: bool | None = None
     mlock: bool = False
     n_batch: int = 512
     n_ubatch: int = 512

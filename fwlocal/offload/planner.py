@@ -130,7 +130,7 @@ class Planner:
             flash_attn=request.flash_attn,
             n_batch=request.n_batch,
             n_ubatch=request.n_ubatch,
-            mmap=request.mmap,
+            mmap=True if request.mmap is None else request.mmap,
             mlock=request.mlock,
         )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fwlocal.bench.result import SpeedTest
-from fwlocal.offload import OffloadPlan
+from fwlocal.offload import COPY_PART, OffloadPlan
 from fwlocal.sizes import gib
 from fwlocal.tune.system import MemorySystem
 
@@ -23,7 +23,6 @@ N_PROMPT, N_LONG, N_DEPTH = 512, 2048, 2048
 LEAST_PROMPT, LEAST_LONG, LEAST_GEN, MOST_GEN = 64, 256, 16, 128
 MOST_THREAD_COUNTS = 5
 UBATCHES = (128, 256, 512, 1024, 2048)
-COPY_SHARE = 0.5  # of the free RAM, which a copy of the weights in it may take
 SETTINGS = (
     "n_threads",
     "n_threads_batch",
@@ -205,10 +204,12 @@ def _kv_type(facts: Facts) -> Question:
 
 
 def _mmap(facts: Facts) -> Question:
-    if facts.weights_bytes > COPY_SHARE * facts.available_bytes:
+    if facts.weights_bytes > COPY_PART * facts.available_bytes:
         why = f"a copy of {gib(facts.weights_bytes)} takes too much of the RAM"
         return Question("mmap", "on", why_none=why)
-    return _by_load("mmap", "on", [Candidate("off", {"mmap": False})], facts)
+    is_on = facts.plan.mmap
+    other = Candidate("off" if is_on else "on", {"mmap": not is_on})
+    return _by_load("mmap", "on" if is_on else "off", [other], facts)
 
 
 def _mlock(facts: Facts) -> Question:
@@ -227,11 +228,11 @@ def _numa(facts: Facts) -> Question:
 
 
 def _huge(facts: Facts) -> Question:
-    """Nothing to choose: llama.cpp maps the file or fills memory of malloc's, and asks for huge
-    pages in neither; where the kernel gives them to all, ``--no-mmap`` has them."""
+    """Nothing to choose: a copy of the weights has them wherever the system gives them, a map of
+    the file has not."""
     told = {
-        "always": "the kernel gives them to what --no-mmap copies, which is tried as mmap off",
-        "madvise": "given to programs that ask for them, and llama.cpp does not",
+        "always": "given to what mmap off copies, which is tried there",
+        "madvise": "asked for by what mmap off copies, which is tried there",
         "never": "turned off in this system",
     }
     word = facts.memory.huge_pages

@@ -3,12 +3,12 @@ says nothing (Linux alone does) there is one node, and no word on the others."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from fwlocal.hardware import ENABLED, huge_pages
+
 NODES = Path("/sys/devices/system/node")
-HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 @dataclass(frozen=True)
@@ -21,22 +21,13 @@ class MemorySystem:
     may_lock_bytes: int | None = None
 
 
-def memory_system(nodes: Path = NODES, huge_pages: Path = HUGE_PAGES) -> MemorySystem:
+def memory_system(nodes: Path = NODES, enabled: Path = ENABLED) -> MemorySystem:
     """Of this machine."""
     return MemorySystem(
         n_nodes=max(1, sum(1 for _ in nodes.glob("node[0-9]*"))),
-        huge_pages=_chosen(huge_pages),
+        huge_pages=huge_pages(enabled),
         may_lock_bytes=_may_lock_bytes(),
     )
-
-
-def _chosen(path: Path) -> str:
-    """The word in brackets, as in "always [madvise] never"."""
-    try:
-        found = re.search(r"\[(\w+)\]", path.read_text(encoding="ascii", errors="replace"))
-    except OSError:
-        return ""
-    return found[1] if found else ""
 
 
 def _may_lock_bytes() -> int | None:

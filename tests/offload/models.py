@@ -48,7 +48,7 @@ def card(name: str = "CUDA0", gib: float = 24, backend: str = "CUDA") -> Device:
     return Device(name, f"card {name}", backend, "GPU", size_bytes, size_bytes)
 
 
-def machine(*gpus: Device, ram_gib: float = 512) -> Machine:
-    """A machine with these cards, and RAM, all of it free."""
+def machine(*gpus: Device, ram_gib: float = 512, huge_pages: str = "") -> Machine:
+    """A machine with these cards, and RAM, all of it free; ``huge_pages`` is the kernel's word."""
     ram_bytes = round(ram_gib * GIB)
-    return Machine(Memory(ram_bytes, ram_bytes), gpus)
+    return Machine(Memory(ram_bytes, ram_bytes), gpus, huge_pages)

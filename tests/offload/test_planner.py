@@ -19,9 +19,11 @@ from tests.offload.models import GIB, LEVEL_NAMES, MIB, SHAPES, card, machine, m
 CARDS_GIB = (8, 12, 16, 24, 48, 80)
 
 
-def planned(size: str, *gpus: Device, ram_gib: float = 512, **request: object) -> OffloadPlan:
+def planned(
+    size: str, *gpus: Device, ram_gib: float = 512, huge_pages: str = "", **request: object
+) -> OffloadPlan:
     asked = Request(**{"n_ctx": 4096, **request})  # type: ignore[arg-type]
-    return make_plan(model(size), machine(*gpus, ram_gib=ram_gib), asked)
+    return make_plan(model(size), machine(*gpus, ram_gib=ram_gib, huge_pages=huge_pages), asked)
 
 
 def test_what_fits_goes_on_the_gpu_whole() -> None:
@@ -53,6 +55,23 @@ def test_on_the_cpu_alone_attention_is_plain_where_that_takes_little_memory() ->
     assert planned("7B", kv_type="q8_0").flash_attn == "auto"
     tight = (planned("7B", flash_attn="on").host.total_bytes + MIB) / GIB
     assert planned("7B", ram_gib=tight).flash_attn == "auto"
+
+
+@pytest.mark.parametrize(
+    ("word", "mmap"), [("always", False), ("madvise", False), ("never", True), ("", True)]
+)
+def test_on_the_cpu_alone_weights_are_copied_into_huge_pages(word: str, mmap: bool) -> None:
+    assert planned("7B", huge_pages=word).mmap is mmap
+    assert planned("7B", huge_pages=word, mmap=True).mmap
+    assert not planned("7B", huge_pages=word, mmap=False).mmap
+    assert planned("7B", card(), huge_pages=word).mmap
+
+
+def test_a_copy_of_the_weights_leaves_half_of_the_free_memory() -> None:
+    weights_gib = model("7B").weights_bytes / GIB
+
+    assert planned("7B", huge_pages="madvise", ram_gib=2 * weights_gib - 0.01).mmap
+    assert not planned("7B", huge_pages="madvise", ram_gib=2 * weights_gib + 0.01).mmap
 
 
 def test_a_brief_text_has_flash_attention_so_that_drafts_can_be_used() -> None:

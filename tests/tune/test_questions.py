@@ -127,6 +127,9 @@ def test_memory_is_tried_where_there_is_enough() -> None:
     locked = asked(replace(FACTS, memory=MemorySystem(2, "always", 8 << 20)))
 
     assert asked(FACTS)["mmap"].by_load
+    assert (asked(FACTS)["mmap"].default, labels(asked(FACTS)["mmap"])) == ("on", ["off"])
+    copied = asked(replace(FACTS, plan=replace(CPU, mmap=False)))["mmap"]
+    assert (copied.default, labels(copied)) == ("off", ["on"])
     assert tight["mmap"].why_none == "a copy of 40.0 GiB takes too much of the RAM"
     assert labels(asked(FACTS)["mlock"]) == ["on"]
     assert locked["mlock"].why_none == "8 MiB may be locked; raise the limit (ulimit -l)"

@@ -180,7 +180,6 @@ def test_without_tuned_nothing_of_it_is_used(folder: Path, entrant: Entrant) -> 
 
     assert plan.tuned == ()
     assert (plan.n_threads, plan.n_ubatch) == (hardware.default_threads(), 512)
-    assert plan.mmap
 
 
 def test_another_llama_cpps_settings_are_not_used(folder: Path, entrant: Entrant) -> None:
