@@ -3,8 +3,10 @@
 Prints, as a Markdown table, decode and prefill speed through Engine against llama-bench, the start
 of ``--help``, and whether greedy text is that of llama-completion. Attention is that of ``run`` for
 a brief question, which llama.cpp takes too. Nothing is drafted, taken from the prefix cache or
-tuned: this is plain evaluation. The two sides run in turns, so that a machine whose speed drifts
-favours neither; a ratio is the median of the rounds' ratios.
+tuned: this is plain evaluation, with the weights where a load puts them by default, and mapped, as
+llama-bench has them. numpy is imported, as it is in ``fwlocal bench``: where it is, it finds the
+likeliest token. The sides run in turns, so that a machine whose speed drifts favours none; a ratio
+is the median of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -14,12 +16,19 @@ import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+
+import numpy  # noqa: F401
 
 from fwlocal.encoding import encode
 from fwlocal.engine import Engine
 from fwlocal.hardware import physical_cores
 from fwlocal.loader import EngineOptions, Library, open_file, open_model
+from fwlocal.offload import OffloadPlan
 from fwlocal.prompts import FORMATS, Message, text_of
 from fwlocal.sampling import SamplingParams
 from tests.compare_oneshot import measured
@@ -49,31 +58,38 @@ QUESTIONS = (
 )
 
 
-def speed(engine: Engine, binary: Path, model: Path, threads: int, rounds: int) -> list[str]:
-    """Rows for prefill (pp512) and decode (tg128)."""
+def speed(
+    engines: Mapping[str, Engine], binary: Path, model: Path, threads: int, rounds: int
+) -> list[str]:
+    """Rows for prefill (pp512) and decode (tg128) by each engine, by the names of ``engines``."""
+    command = [str(binary / "llama-bench"), "-m", str(model), "-t", str(threads), "-r", "1"]
+    rows = []
+    for test, options in (("pp512", ["-n", "0"]), ("tg128", ["-p", "0"])):
+
+        def theirs(options: list[str] = options) -> float:
+            done = subprocess.run(
+                [*command, *options, "-o", "json"], capture_output=True, check=True
+            )
+            return float(json.loads(done.stdout)[0]["avg_ts"])
+
+        sides = {"": theirs}
+        for name, engine in engines.items():
+            sides[name] = partial(_engine_speed, engine, test)
+        found: list[dict[str, float]] = []
+        for number in range(rounds + 1):  # the first round warms all sides up
+            order = list(sides) if number % 2 else list(reversed(sides))
+            found.append({name: sides[name]() for name in order})
+        llama_bench = [values[""] for values in found[1:]]
+        for name in engines:
+            label = f"{test} tok/s, Engine{name} and llama-bench"
+            rows.append(_row(label, [values[name] for values in found[1:]], llama_bench, "≥ 0.98"))
+    return rows
+
+
+def _engine_speed(engine: Engine, name: str) -> float:
+    engine.reset()
     prompt = engine.model.tokenize("the quick brown fox jumps over a lazy dog " * 60, special=False)
     story = engine.model.tokenize("1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,", special=False)
-    ours: dict[str, list[float]] = {"pp512": [], "tg128": []}
-    theirs: dict[str, list[float]] = {"pp512": [], "tg128": []}
-    command = [str(binary / "llama-bench"), "-m", str(model), "-t", str(threads)]
-    for _ in range(rounds + 1):  # the first round warms both sides up
-        for name, options in (("pp512", ["-n", "0"]), ("tg128", ["-p", "0"])):
-            done = subprocess.run(
-                [*command, *options, "-r", "3", "-o", "json"], capture_output=True, check=True
-            )
-            theirs[name].append(json.loads(done.stdout)[0]["avg_ts"])
-        for name, values in ours.items():
-            values.append(
-                statistics.mean(_engine_speed(engine, name, prompt, story) for _ in "123")
-            )
-    return [
-        _row(f"{name} tok/s, Engine and llama-bench", ours[name][1:], theirs[name][1:], "≥ 0.98")
-        for name in ours
-    ]
-
-
-def _engine_speed(engine: Engine, name: str, prompt: list[int], story: list[int]) -> float:
-    engine.reset()
     tokens, answer = (prompt[:512], 1) if name == "pp512" else (story[:1], 129)
     generation = engine.generate(tokens, sampling=GREEDY, max_tokens=answer)
     list(generation)
@@ -140,7 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bin", type=Path, help="folder with llama-bench and llama-completion")
     parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=21)
     arguments = parser.parse_args()
     threads = physical_cores()
     file, _ = open_file(arguments.model, Library.default(), print)
@@ -149,16 +165,25 @@ def main() -> None:
     options = EngineOptions(
         n_ctx=1024, n_threads=threads, tuned=False, lookup=False, prefix_bytes=0, brief=True
     )
-    loaded = open_model(str(file.path), options, draft="off")
-    with loaded.engine:
-        engine = loaded.engine
-        if not isinstance(engine, Engine):
-            raise TypeError("the engine is in another process")
-        binary, rounds = arguments.bin, arguments.rounds
-        print(*speed(engine, binary, file.path, threads, rounds), sep="\n", flush=True)
-        print(start_up(2 * rounds))
+    binary, rounds = arguments.bin, arguments.rounds
+    with ExitStack() as stack:
+        loaded = open_model(str(file.path), options, draft="off")
+        mapped = open_model(str(file.path), replace(options, mmap=True), draft="off")
+        engines = {}
+        for name, one in ((_held(loaded.plan), loaded), (", mapped,", mapped)):
+            stack.enter_context(one.engine)
+            if not isinstance(one.engine, Engine):
+                raise TypeError("the engine is in another process")
+            engines[name] = one.engine
+        print(*speed(engines, binary, file.path, threads, rounds), sep="\n", flush=True)
+        print(start_up(21))
+        engine = engines[_held(loaded.plan)]
         print(*greedy(engine, binary, file.path, threads, loaded.plan.flash_attn), sep="\n")
     print(f"\n{threads} threads; medians of {rounds} rounds.")
+
+
+def _held(plan: OffloadPlan) -> str:
+    return ", mapped," if plan.mmap else ", in huge pages,"
 
 
 if __name__ == "__main__":

@@ -266,19 +266,14 @@ class _Run:
 def _n_batch(chosen: EngineOptions, header: GGUFHeader) -> int:
     """Tokens that llama.cpp gets at once: as asked, or as `fwlocal tune` found it."""
     from fwlocal.loader.options import request_of
-    from fwlocal.loader.planning import look_around
-    from fwlocal.loader.remembered import with_tuned
-    from fwlocal.offload import footprint, make_plan
+    from fwlocal.loader.planning import look_around, recalled
 
     request = request_of(chosen, header)
-    site = look_around((), chosen.n_threads)
     try:
-        plan = make_plan(footprint(header), site.machine, request)
+        found = recalled(header, look_around((), chosen.n_threads), request)
     except DoesNotFit:  # what loads it says so, if a smaller context does not fit either
-        return request.n_batch
-    gpus, n_threads = site.machine.gpus, site.n_threads
-    found = with_tuned(request, header, plan, gpus=gpus, n_threads=n_threads)
-    return request.n_batch if found is None else found.request.n_batch
+        found = None
+    return request.n_batch if found is None else found[1].request.n_batch
 
 
 def _nobody(take: Callable[[], object]) -> Iterator[Any]:

@@ -135,18 +135,26 @@ def settle(
     return _settle(path, header, site, request, as_asked(request, site.n_threads), interrupt)
 
 
+def recalled(header: GGUFHeader, site: Site, request: Request) -> tuple[OffloadPlan, Chosen] | None:
+    """The plan without what `fwlocal tune` found, and the request with it; None where nothing was
+    found. Raises DoesNotFit."""
+    if not request.unasked:
+        return None
+    plain = make_plan(footprint(header), site.machine, request)
+    gpus, n_threads = site.machine.gpus, site.n_threads
+    found = with_tuned(request, header, plain, gpus=gpus, n_threads=n_threads)
+    return None if found is None else (plain, found)
+
+
 def _tuned(
     path: Path, header: GGUFHeader, site: Site, request: Request, interrupt: Interrupt | None
 ) -> Settled | None:
     """The plan with what was remembered; None where that is nothing, or would be worse."""
-    if not request.unasked:
-        return None
-    gpus, n_threads = site.machine.gpus, site.n_threads
     try:
-        plain = make_plan(footprint(header), site.machine, request)
-        found = with_tuned(request, header, plain, gpus=gpus, n_threads=n_threads)
-        if found is None:
+        remembered = recalled(header, site, request)
+        if remembered is None:
             return None
+        plain, found = remembered
         settled = _settle(path, header, site, request, found, interrupt)
     except DoesNotFit:
         return None

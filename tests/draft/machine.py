@@ -45,7 +45,7 @@ class Machine:
     """A model with a cache, which answers with drafters or without."""
 
     def __init__(self, path: Path, options: llama.ContextOptions) -> None:
-        self.model = llama.Model(path, llama.LoadOptions())
+        self.model = llama.Model(path, llama.LoadOptions(mmap=False))
         self.cache = KVCache(self.model, options, lambda: False)
 
     def close(self) -> None:
