@@ -86,7 +86,7 @@ compare-bench: $(INSTALLED)
 
 compare-speed: $(INSTALLED)
 	tests/llamacpp_tools.sh .tools
-	$(VENV)/bin/python -m tests.compare .tools/bin --rounds 41
+	$(VENV)/bin/python -m tests.compare .tools/bin
 	$(VENV)/bin/python -m tests.compare_oneshot .tools/bin
 	$(VENV)/bin/python -m tests.compare_draft
 	$(VENV)/bin/python -m tests.prefix_cache.storm --operations 10000
