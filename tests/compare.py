@@ -87,12 +87,14 @@ def speed(
 
 
 def _engine_speed(engine: Engine, name: str) -> float:
-    engine.reset()
+    """Behind a run that warms up: as llama-bench, all of a prefill, or a token."""
     prompt = engine.model.tokenize("the quick brown fox jumps over a lazy dog " * 60, special=False)
     story = engine.model.tokenize("1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,", special=False)
     tokens, answer = (prompt[:512], 1) if name == "pp512" else (story[:1], 129)
-    generation = engine.generate(tokens, sampling=GREEDY, max_tokens=answer)
-    list(generation)
+    for n_tokens in (1, answer):
+        engine.reset()
+        generation = engine.generate(tokens, sampling=GREEDY, max_tokens=n_tokens)
+        list(generation)
     result = generation.result
     if result.completion_tokens != answer:
         raise SystemExit(f"the model ended after {result.completion_tokens} tokens")
