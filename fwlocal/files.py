@@ -11,7 +11,7 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from fwlocal.errors import DoesNotFit, FwlocalError, StoreError
@@ -132,6 +132,17 @@ def check_space(folder: Path, need_bytes: int, what: str) -> None:
             f"{folder}: {what} needs {sized(need_bytes)}, and {sized(free_bytes)} are free on this "
             "disk; make room, or set FWLOCAL_HOME to a folder on another one"
         )
+
+
+def remove_all(paths: Iterable[Path], variable: str = HOME) -> int:
+    """Remove files, those that are gone already too; how many. Raises as ``store_error``."""
+    found = list(paths)
+    for path in found:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise store_error(error, path, variable) from error
+    return len(found)
 
 
 def store_error(error: OSError, where: object, variable: str = HOME) -> FwlocalError:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fwlocal import hardware
-from fwlocal.files import CACHE, store_error, user_cache, write_atomically
+from fwlocal.files import CACHE, remove_all, store_error, user_cache, write_atomically
 from fwlocal.gguf import GGUFArray, GGUFHeader
 from fwlocal.hardware import Device
 from fwlocal.hardware.bandwidth import cpu_model
@@ -207,13 +207,7 @@ def recall(folder: Path, shape: str, where: Where, placed: str) -> Tuned | None:
 
 def forget(folder: Path, shape: str) -> int:
     """Forget a model's settings, on whatever machine; how many there were. Raises StoreError."""
-    paths = list(folder.glob(f"{shape[:_SHORT]}-*.json"))
-    for path in paths:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise store_error(error, path, CACHE) from error
-    return len(paths)
+    return remove_all(folder.glob(f"{shape[:_SHORT]}-*.json"), CACHE)
 
 
 def all_kept(folder: Path) -> tuple[Tuned, ...]:

@@ -13,11 +13,10 @@ from fwlocal.hardware.cores import (
     physical_cores,
 )
 from fwlocal.hardware.devices import Device, Machine, distinct, listing_order, machine, memoryless
-from fwlocal.hardware.huge_pages import ENABLED, huge_pages
+from fwlocal.hardware.huge_pages import huge_pages
 from fwlocal.hardware.ram import Memory, memory
 
 __all__ = [
-    "ENABLED",
     "Device",
     "Machine",
     "MeasuredBandwidth",

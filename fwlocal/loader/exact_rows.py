@@ -17,7 +17,7 @@ from typing import Any
 
 from fwlocal.draft import KnownWidths
 from fwlocal.draft.widths import CPU_WIDTHS, ENOUGH_ROWS
-from fwlocal.files import CACHE, store_error, user_cache, write_atomically
+from fwlocal.files import CACHE, remove_all, user_cache, write_atomically
 from fwlocal.gguf import GGUFHeader
 from fwlocal.hardware.bandwidth import cpu_model
 from fwlocal.llama.build import build_id
@@ -75,13 +75,7 @@ class ExactRows:
 def forget_exact(shape: str, folder: Path | None = None) -> int:
     """Forget what is known of models of a shape (``fwlocal.tuned.shape_of``), on whatever machine;
     how many files that were. Raises StoreError."""
-    paths = list((folder or _folder()).glob(f"{shape[:_SHORT]}-*.json"))
-    for path in paths:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise store_error(error, path, CACHE) from error
-    return len(paths)
+    return remove_all((folder or _folder()).glob(f"{shape[:_SHORT]}-*.json"), CACHE)
 
 
 def _folder() -> Path:

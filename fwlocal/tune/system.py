@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fwlocal.hardware import ENABLED, huge_pages
+from fwlocal.hardware.huge_pages import ENABLED, huge_pages
 
 NODES = Path("/sys/devices/system/node")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fwlocal.hardware import ENABLED
+from fwlocal.hardware.huge_pages import ENABLED
 from fwlocal.llama.huge_pages import NewMemory, anonymous, grown
 from tests.tiny_llama import Shape, write_gguf
 
