@@ -1,10 +1,11 @@
 """What drafting brings: ``python -m tests.compare_draft [--model FILE ...] [--prompts N]``.
 
 Prints, as Markdown tables: (1) prompt lookup on edits, summaries and free text, against decoding
-one by one, with the default model in Q4_0 and Q8_0 unless others are named; (2) a draft model, by
-a pair of synthetic models that agree 60 % of the time (``tests.paired_llama``), against what its
-acceptance and its costs, each measured on its own, predict; (3) how many of many answers by the
-pair differ from those without drafts, by tokens.
+one by one, with the default model in Q4_0 and Q8_0 unless others are named: of all prompts, and of
+those whose answer repeats the text that it is about, as a small model's often does not; (2) a
+draft model, by a pair of synthetic models that agree 60 % of the time (``tests.paired_llama``),
+against what its acceptance and its costs, each measured on its own, predict; (3) how many of many
+answers by the pair differ from those without drafts, by tokens.
 
 The two sides run in turns, so that a machine whose speed drifts favours neither; a ratio is the
 median of the rounds' ratios. Times are of decoding alone. What is exact on this machine is found
@@ -14,9 +15,10 @@ out before (1), unless ``--unexplored`` leaves that to the first answers.
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -50,42 +52,10 @@ from tests.draft.machine import (
     opened_pair,
     spread,
 )
+from tests.draft.prompts import CODE, DATA, EDITS, STORY, SUMMARIES
 from tests.paired_llama import N_SPECIAL
 from tests.tiny_llama import vocabulary
 
-STORY = (
-    "The whale sings in the sea at night. It was a quiet night, and the captain of the ship stood "
-    "on the deck and listened to the song for hours. Nobody knew where it came from, but everybody "
-    "on board was sure that it was a whale. In the morning the song had ended, and the sea was as "
-    "calm as before."
-)
-CODE = (
-    "def area(width, height):\n    if width < 0 or height < 0:\n        raise ValueError('-')\n"
-    "    return width * height\n\ndef volume(width, height, depth):\n    if depth < 0:\n"
-    "        raise ValueError('negative')\n    return area(width, height) * depth\n"
-)
-DATA = (
-    '[{"name": "Ada", "born": 1815, "city": "London"}, {"name": "Emmy", "born": 1882, "city": '
-    '"Erlangen"}, {"name": "Sofia", "born": 1850, "city": "Moscow"}]'
-)
-EDITS = (
-    f"Copy this text and write 'dolphin' instead of 'whale':\n\n{STORY}",
-    f"Correct the spelling of this text and give the whole text back:\n\n{STORY}",
-    f"Rename area to surface in this code and write all of it:\n\n{CODE}",
-    f"Add a key 'known' with the value true to each of these, and write all of it:\n\n{DATA}",
-)
-NEWS = (
-    "The city council decided on Tuesday to close the old harbour bridge for repairs. The work "
-    "will begin in March and take about nine months. Ferries will cross the river every ten "
-    "minutes between six in the morning and midnight. The mayor said that the bridge, which was "
-    "built in 1931, would not have lasted another winter."
-)
-SUMMARIES = (
-    f"Quote the two most important sentences of this text:\n\n{STORY}",
-    f"Summarise this text in its own words:\n\n{STORY}",
-    f"Summarise this report in two sentences:\n\n{NEWS}",
-    f"List the facts of this report:\n\n{NEWS}",
-)
 # Of byte tokens, which the pair has: letters and digits in turn.
 GRAMMAR = 'root ::= ([a-z] [a-z] [0-9])+ "."'
 
@@ -111,8 +81,19 @@ def compare_lookup(path: Path, arguments: argparse.Namespace) -> None:
                 encode(machine.model, chatml.render([Message("user", question)]))
                 for question in questions
             ]
-            row = _lookup_row(machine, prompts, steering, arguments)
-            print(f"| {name} | {path.stem} | {row} {goal} |", flush=True)
+            timers = [_timed(machine, prompt, steering, arguments) for prompt in prompts]
+            rounds = [[next(timer) for timer in timers] for _ in range(arguments.rounds)]
+            answers = list(zip(*rounds, strict=True))
+            print(f"| {name} | {path.stem} | {_row(answers)} {goal} |", flush=True)
+            repeating = [
+                pairs
+                for prompt, pairs in zip(prompts, answers, strict=True)
+                if _repeats(prompt, pairs[0][0].tokens)
+            ]
+            if repeating and name != "free text":
+                print(
+                    f"| {name} that repeat | {path.stem} | {_row(repeating)} {goal} |", flush=True
+                )
 
 
 def models(named: Sequence[str] | None) -> list[Path]:
@@ -129,37 +110,45 @@ def explored(machine: Machine) -> KnownWidths:
     return explore(machine.cache, text)
 
 
-def _lookup_row(
-    machine: Machine,
-    prompts: Sequence[Sequence[int]],
-    steering: Steering,
-    arguments: argparse.Namespace,
-) -> str:
-    ratios, speeds, n_same, n_answers = [], [], 0, 0
-    n_drafted = n_accepted = 0
-    for number in range(arguments.rounds):
-        plain_s = ours_s = 0.0
-        n_tokens = 0
-        for prompt in prompts:
+def _timed(
+    machine: Machine, prompt: Sequence[int], steering: Steering, arguments: argparse.Namespace
+) -> Iterator[tuple[Said, Said]]:
+    """An answer without drafts and with them, round after round."""
 
-            def plain(prompt: Sequence[int] = prompt) -> Said:
-                return machine.answer(prompt, arguments.tokens, [], steering)
+    def answer(*drafters: Drafter) -> Said:
+        return machine.answer(prompt, arguments.tokens, drafters, steering)
 
-            def drafted(prompt: Sequence[int] = prompt) -> Said:
-                return machine.answer(prompt, arguments.tokens, [PromptLookup()], steering)
+    for number in itertools.count():
+        yield in_turns(answer, lambda: answer(PromptLookup()), number)
 
-            alone, ours = in_turns(plain, drafted, number)
-            plain_s, ours_s = plain_s + alone.seconds, ours_s + ours.seconds
-            n_tokens += len(alone.tokens)
-            n_same += alone.tokens == ours.tokens
-            n_answers += 1
-            n_drafted += ours.figures.n_drafted
-            n_accepted += ours.figures.n_accepted
-        ratios.append(plain_s / ours_s)
-        speeds.append(n_tokens / plain_s)
-    accepted = f"{n_accepted} of {n_drafted}"
-    speed = statistics.median(speeds)
-    return f"{speed:.1f} | {spread(ratios)} | {accepted} | {n_same} of {n_answers} |"
+
+def _row(answers: Sequence[Sequence[tuple[Said, Said]]]) -> str:
+    """Of ``answers``, for each prompt those of each round: speed, ratio, acceptance, sameness."""
+    rounds = [tuple(zip(*pairs, strict=True)) for pairs in zip(*answers, strict=True)]
+    plain_s = [sum(said.seconds for said in plain) for plain, _ in rounds]
+    ours_s = [sum(said.seconds for said in ours) for _, ours in rounds]
+    everything = [pair for pairs in answers for pair in pairs]
+    n_tokens = sum(len(plain.tokens) for plain in rounds[0][0])
+    speed = n_tokens / statistics.median(plain_s)
+    ratios = [plain / ours for plain, ours in zip(plain_s, ours_s, strict=True)]
+    figures = [ours.figures for _, ours in everything]
+    accepted = sum(one.n_accepted for one in figures)
+    drafted = sum(one.n_drafted for one in figures)
+    n_same = sum(plain.tokens == ours.tokens for plain, ours in everything)
+    return (
+        f"{len(answers)} | {speed:.1f} | {spread(ratios)} | {accepted} of {drafted} | "
+        f"{n_same} of {len(everything)} |"
+    )
+
+
+def _repeats(prompt: Sequence[int], answer: Sequence[int]) -> bool:
+    """Whether half of the answer's tokens or more end four that stand in the prompt, in a row."""
+    known = set(_fours(prompt))
+    return 2 * sum(four in known for four in _fours(answer)) >= len(answer)
+
+
+def _fours(tokens: Sequence[int]) -> Iterable[tuple[int, ...]]:
+    return zip(*(tokens[start:] for start in range(4)), strict=False)
 
 
 def compare_answers(arguments: argparse.Namespace) -> None:
@@ -221,9 +210,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.only in (None, "lookup"):
         print(
-            "| prompt lookup on | model | plain tok/s | ratio (spread) | accepted | same | goal |"
+            "| prompt lookup on | model | prompts | plain tok/s | ratio (spread) | accepted | same "
+            "| goal |"
         )
-        print("|---|---|---|---|---|---|---|", flush=True)
+        print("|---|---|---|---|---|---|---|---|", flush=True)
         for path in models(arguments.model):
             compare_lookup(path, arguments)
     if arguments.only in (None, "pair"):
