@@ -17,7 +17,7 @@ import random
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy  # noqa: F401
 
+from fwlocal.answer import Result
 from fwlocal.encoding import encode
 from fwlocal.engine import Engine
 from fwlocal.hardware import physical_cores
@@ -35,6 +36,7 @@ from fwlocal.sampling import SamplingParams
 from tests.compare_oneshot import measured
 
 GREEDY = SamplingParams(temperature=0)
+N_TOKENS = 129  # of tg128: the first one comes with the prompt
 QUESTIONS = (
     "What is the capital of France?",
     "Write a poem about the sea.",
@@ -65,6 +67,7 @@ def speed(
     """Rows for prefill (pp512) and decode (tg128) by each engine, by the names of ``engines``."""
     command = [str(binary / "llama-bench"), "-m", str(model), "-t", str(threads), "-r", "1"]
     rows = []
+    start = _start(next(iter(engines.values())))
     for test, options in (("pp512", ["-n", "0"]), ("tg128", ["-p", "0"])):
 
         def theirs(options: list[str] = options) -> float:
@@ -75,7 +78,7 @@ def speed(
 
         sides = {"": theirs}
         for name, engine in engines.items():
-            sides[name] = partial(_engine_speed, engine, test)
+            sides[name] = partial(_engine_speed, engine, test, start)
         found: list[dict[str, float]] = []
         for number in range(rounds + 1):  # the first round warms all sides up
             order = list(sides) if number % 2 else list(reversed(sides))
@@ -87,19 +90,30 @@ def speed(
     return rows
 
 
-def _engine_speed(engine: Engine, name: str) -> float:
+def _engine_speed(engine: Engine, name: str, start: Sequence[int]) -> float:
     """Behind a run that warms up: as llama-bench, all of a prefill, or a token."""
-    story = engine.model.tokenize("1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,", special=False)
-    tokens, answer = (_any_tokens(engine), 1) if name == "pp512" else (story[:1], 129)
+    tokens, answer = (_any_tokens(engine), 1) if name == "pp512" else (start, N_TOKENS)
     for n_tokens in (1, answer):
-        engine.reset()
-        generation = engine.generate(tokens, sampling=GREEDY, max_tokens=n_tokens)
-        list(generation)
-    result = generation.result
-    if result.completion_tokens != answer:
-        raise SystemExit(f"the model ended after {result.completion_tokens} tokens")
+        result = _answer(engine, tokens, n_tokens)
     timings = result.timings
     return timings.prefill_tps if name == "pp512" else timings.decode_tps
+
+
+def _start(engine: Engine) -> Sequence[int]:
+    """The fewest tokens that the model goes on from for as long as is measured."""
+    story = engine.model.tokenize("1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,", special=False)
+    for n_tokens in range(1, len(story)):
+        start = story[:n_tokens]
+        if _answer(engine, start, N_TOKENS).completion_tokens == N_TOKENS:
+            return start
+    raise SystemExit("the model ends soon, whatever it begins with")
+
+
+def _answer(engine: Engine, tokens: Sequence[int], n_tokens: int) -> Result:
+    engine.reset()
+    generation = engine.generate(tokens, sampling=GREEDY, max_tokens=n_tokens)
+    list(generation)
+    return generation.result
 
 
 def _any_tokens(engine: Engine) -> list[int]:
