@@ -157,14 +157,16 @@ def _prefix_bytes(context: click.Context, parameter: click.Parameter, value: boo
     return load_config(config_folder()).prefix_cache_bytes if value else 0
 
 
+draft_option = click.option(
+    "--draft",
+    metavar="MODEL|auto|off",
+    default="auto",
+    help="A smaller model of the same vocabulary that drafts ahead; the answer is the same. "
+    "[default: auto, the one of models.toml if it is on this disk]",
+)
+
 speed_options = stack(
-    click.option(
-        "--draft",
-        metavar="MODEL|auto|off",
-        default="auto",
-        help="A smaller model of the same vocabulary that drafts ahead; the answer is the same. "
-        "[default: auto, the one of models.toml if it is on this disk]",
-    ),
+    draft_option,
     click.option(
         "--lookup",
         type=click.Choice(("auto", "off")),

@@ -271,6 +271,52 @@ def test_what_makes_no_sense_is_refused(here: Ask, arguments: tuple[str, ...], s
     assert done.stderr.count("\n") == 1
 
 
+def test_a_draft_is_placed_first(here: Ask) -> None:
+    asked = ("-m", "freewilly2:Q4_K_M", *ELSEWHERE)
+    alone = data_of(here(*asked, "--json"))["levels"][0]
+    both = data_of(here(*asked, "--draft", "stable-beluga-7b", "--json"))["levels"][0]
+    assert "draft" not in alone
+    assert both["draft"]["model"] == "stable-beluga-7b:Q4_K_M"  # the level that is pulled
+    assert both["draft"]["n_gpu_layers"] == 33
+    assert both["n_gpu_layers"] < alone["n_gpu_layers"]
+    named = data_of(here(*asked, "--draft", "stable-beluga-7b:Q2_K", "--json"))["levels"][0]
+    assert named["draft"]["level"] == "Q2_K"
+    text = here(*asked, "--draft", "stable-beluga-7b").stdout
+    assert text.index("draft: stable-beluga-7b:Q4_K_M") < text.index("freewilly2:Q4_K_M, context")
+
+
+def test_the_draft_on_this_disk_is_counted_as_run_would(
+    here: Ask, home: Path, tiny_gguf: Path
+) -> None:
+    asked = ("-m", "freewilly2:Q4_K_M", *ELSEWHERE, "--json")
+    before = data_of(here(*asked))["levels"][0]
+    folder = home / "stable-beluga-7b"
+    folder.mkdir(parents=True)
+    header_only = hollow_gguf(
+        folder / "stable-beluga-7b-Q4_K_M.gguf", Shape(512, 1408, 8, 8, 4, vocab_size=32000)
+    )
+    found = data_of(here(*asked))["levels"][0]
+    assert found["draft"]["model"] == header_only.name
+    assert "draft" not in data_of(here(*asked, "--draft", "off"))["levels"][0]
+    shutil.copy(tiny_gguf, header_only)  # of another vocabulary: nobody asked for it
+    assert data_of(here(*asked))["levels"][0] == before
+
+
+@pytest.mark.parametrize(
+    ("draft", "code", "says"),
+    [
+        ("smollm2-135m", 2, "another vocabulary"),
+        ("freewilly1:Q8_0", 2, "must be smaller"),
+        ("nowhere.gguf", 1, "no such file"),
+    ],
+)
+def test_what_cannot_draft_is_refused(here: Ask, draft: str, code: int, says: str) -> None:
+    done = here("-m", "freewilly2:Q4_K_M", *ELSEWHERE, "--draft", draft)
+    assert done.returncode == code
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_what_there_is_not(here: Ask) -> None:
     for model, says in (
         ("frewilly2", "did you mean freewilly2"),

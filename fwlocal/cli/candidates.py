@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fwlocal.errors import ModelNotFound, NetworkError, UsageError
+from fwlocal.errors import FwlocalError, ModelNotFound, NetworkError, UsageError
 from fwlocal.forecast.estimate import CONVERTED, NO_LEVEL, ON_DISK, PUBLISHED, Candidate
 from fwlocal.forecast.outline import TypesOf, as_published, outline, rescaled
 from fwlocal.levels import level_in
@@ -55,6 +55,33 @@ def find(model: str, library: Library) -> Subject:
     if _is_on_the_hub(model):
         return _of_repository(model, library)
     return _on_this_disk(model, library)
+
+
+def find_draft(named: str, subject: Subject, library: Library) -> Candidate | None:
+    """The model that ``named`` means, as it does to ``fwlocal.loader.find_draft``; it need not be
+    on this disk, but for "auto". Raises what ``find`` does."""
+    from fwlocal.store import locate
+
+    if named == "off":
+        return None
+    if named != "auto":
+        return _usual(find(named, library), library)
+    spec = library.registry.models.get(subject.name)
+    if spec is None or spec.draft is None:
+        return None
+    try:
+        file = locate(spec.draft, library.registry, library.store)
+        return Candidate(file.level or NO_LEVEL, _read(file.path), ON_DISK)
+    except (FwlocalError, OSError):
+        return None
+
+
+def _usual(subject: Subject, library: Library) -> Candidate:
+    """The level that is on this disk, else the one that `fwlocal pull` would get."""
+    spec = library.registry.models.get(subject.name)
+    level = spec.default_level if spec is not None else USUAL_LEVEL
+    by_level = {candidate.level: candidate for candidate in subject.candidates}
+    return subject.chosen or by_level.get(level) or subject.candidates[0]
 
 
 def _listed(levels: str) -> tuple[str, ...]:

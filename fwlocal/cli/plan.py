@@ -30,6 +30,8 @@ OWN_HELP = {
     "with 24 GB has 24G); 0 is none.",
     "workers": "Other machines that run `fwlocal worker`. [default: those of config.toml; none "
     "with --gpu-memory, --ram or --unified]",
+    "draft": "A smaller model of the same vocabulary that drafts ahead: it is placed first. "
+    "[default: auto, the one of models.toml if it is on this disk]",
 }
 
 
@@ -63,6 +65,7 @@ def _with_own_help(command: click.Command) -> click.Command:
     help="Context in tokens; 0 is all the model knows. [default: 4096, or what the model knows]",
 )
 @options.offload_options
+@options.draft_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 @click.pass_context
 def plan(
@@ -78,16 +81,19 @@ def plan(
       fwlocal plan freewilly2 --gpu-memory 24G        with a 24 GB card in it
       fwlocal plan freewilly2 --unified 64G           on a Mac with 64 GB
       fwlocal plan freewilly2:Q4_K_M --gpu-memory 2x24G --ram 64G
+      fwlocal plan freewilly2 --gpu-memory 48G --draft stable-beluga-7b
     """
-    from fwlocal.cli.candidates import find
+    from fwlocal.cli.candidates import find, find_draft
     from fwlocal.library import Library
 
     sources = {name: context.get_parameter_source(name) for name in context.params}
     given = {name for name, source in sources.items() if source is ParameterSource.COMMANDLINE}
     model = _model(named, model, given)
     setup = _setup(wishes, given)
-    subject = find(model, Library.default())
-    view = _view(subject, setup, wishes)
+    library = Library.default()
+    subject = find(model, library)
+    draft = find_draft(wishes["draft"], subject, library)
+    view = _view(subject, setup, wishes, draft)
     if subject.is_one and view.chosen is not None and view.chosen.plan is None:
         raise DoesNotFit(view.chosen.refusal)
     _tell_of_what_has_no_effect(setup, wishes, given)
@@ -148,17 +154,44 @@ def _setup(wishes: Mapping[str, Any], given: set[str]) -> Setup:
     return what_if.setup(gpus, lent, memory, ram_speed=speed, gpu_bandwidths=bandwidths)
 
 
-def _view(subject: Subject, setup: Setup, wishes: Mapping[str, Any]) -> View:
-    """Every level's plan."""
+def _view(
+    subject: Subject, setup: Setup, wishes: Mapping[str, Any], draft: Candidate | None
+) -> View:
+    """Every level's plan. Raises UsageError for a draft that was named and cannot draft."""
     from fwlocal.forecast.estimate import forecast
     from fwlocal.forecast.view import View
 
     found = [
-        forecast(candidate, setup.machine, _request(wishes, candidate), setup.speeds)
+        forecast(
+            candidate,
+            setup.machine,
+            _request(wishes, candidate),
+            setup.speeds,
+            _fitting(draft, candidate, is_asked=wishes["draft"] != "auto"),
+        )
         for candidate in subject.candidates
     ]
     chosen = next((one for one in found if one.candidate is subject.chosen), None)
     return View(subject.name, found, chosen, setup)
+
+
+def _fitting(draft: Candidate | None, candidate: Candidate, *, is_asked: bool) -> Candidate | None:
+    """The draft if it can draft for that level; None for one that nobody asked for and cannot.
+    Raises UsageError."""
+    from fwlocal.draft.compatible import check_draft, check_outline
+    from fwlocal.gguf.header import VOCABULARY
+
+    if draft is None:
+        return None
+    headers = candidate.header, draft.header
+    has_words = all(VOCABULARY in header.metadata for header in headers)
+    try:
+        (check_draft if has_words else check_outline)(*headers)
+    except UsageError:
+        if is_asked:
+            raise
+        return None
+    return draft
 
 
 def _request(wishes: Mapping[str, Any], candidate: Candidate) -> Request:

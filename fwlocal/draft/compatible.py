@@ -34,6 +34,14 @@ def check_draft(target: GGUFHeader, draft: GGUFHeader) -> None:
     check_same_vocabulary(target, draft)
 
 
+def check_outline(target: GGUFHeader, draft: GGUFHeader) -> None:
+    """The same as far as it can be told where one of them has no vocabulary, since its file is not
+    here."""
+    _check_memory(target, draft)
+    _check_size(target, draft)
+    _check_number(target, draft, footprint(target).n_vocab, footprint(draft).n_vocab)
+
+
 def _check_memory(target: GGUFHeader, draft: GGUFHeader) -> None:
     if _keeps_state(target):
         raise UsageError(
@@ -69,14 +77,18 @@ def check_same_vocabulary(target: GGUFHeader, draft: GGUFHeader) -> None:
     ours, theirs = target.metadata.get(VOCABULARY), draft.metadata.get(VOCABULARY)
     if not isinstance(ours, GGUFArray) or not isinstance(theirs, GGUFArray):
         raise _unlike(target, draft, "one of the files has no vocabulary")
-    if abs(len(ours) - len(theirs)) > MOST_PADDING:
-        raise _unlike(target, draft, f"it has {len(theirs)} tokens and not {len(ours)}")
+    _check_number(target, draft, len(ours), len(theirs))
     if ours.data == theirs.data:
         return
     pairs = enumerate(zip(ours, theirs, strict=False))
     for token, (one, other) in islice(pairs, FIRST_COMPARED, None):
         if one != other:
             raise _unlike(target, draft, f"token {token} is {other!r} and not {one!r}")
+
+
+def _check_number(target: GGUFHeader, draft: GGUFHeader, ours: int, theirs: int) -> None:
+    if abs(ours - theirs) > MOST_PADDING:
+        raise _unlike(target, draft, f"it has {theirs} tokens and not {ours}")
 
 
 def _unlike(target: GGUFHeader, draft: GGUFHeader, difference: str) -> UsageError:

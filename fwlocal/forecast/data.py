@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fwlocal.forecast.cards import Speed
-from fwlocal.forecast.estimate import HOST, Forecast, choose
+from fwlocal.forecast.estimate import HOST, Draft, Forecast, choose
 from fwlocal.forecast.view import View, in_order
 from fwlocal.forecast.wording import FORMULA, fits
 from fwlocal.offload import OffloadPlan
@@ -52,7 +52,15 @@ def _level(found: Forecast) -> dict[str, Any]:
     }
     if found.plan is None:
         return {**told, "refusal": found.refusal}
-    return {**told, **_plan(found.plan)}
+    draft = {"draft": _draft(found.draft)} if found.draft is not None else {}
+    return {**told, **_plan(found.plan), **draft}
+
+
+def _draft(draft: Draft) -> dict[str, Any]:
+    told = {"model": draft.candidate.called, "level": draft.candidate.level}
+    if draft.plan is None:
+        return {**told, "refusal": draft.refusal}
+    return {**told, **_plan(draft.plan)}
 
 
 def _plan(plan: OffloadPlan) -> dict[str, Any]:

@@ -20,7 +20,17 @@ from fwlocal.forecast.cards import Speed
 from fwlocal.gguf import GGUFHeader
 from fwlocal.hardware import Machine
 from fwlocal.levels import UNQUANTIZED
-from fwlocal.offload import Footprint, Layer, OffloadPlan, Request, footprint, make_plan
+from fwlocal.offload import (
+    Footprint,
+    Layer,
+    OffloadPlan,
+    Request,
+    beside,
+    footprint,
+    make_plan,
+    request_for_draft,
+    without_draft,
+)
 
 # Measured: 0.51 for SmolLM2 135M on two cores (128 tok/s of 97 MB, 24 GB/s by dot products); 0.49
 # for a 70B at Q4_0 on an A100 (25.7 tok/s of 38.9 GB, 2039 GB/s by its data sheet). Small models on
@@ -63,14 +73,25 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Draft:
+    """A model that drafts, and its place: ``plan`` None where there is no memory for both, for the
+    reason in ``refusal``."""
+
+    candidate: Candidate
+    plan: OffloadPlan | None
+    refusal: str = ""
+
+
+@dataclass(frozen=True)
 class Forecast:
     """What would become of a candidate: ``plan`` None for one that does not fit, for the reason in
-    ``refusal``. ``tokens_per_s`` is an estimate."""
+    ``refusal``. ``tokens_per_s`` is an estimate, of decoding without a ``draft``."""
 
     candidate: Candidate
     plan: OffloadPlan | None
     tokens_per_s: float | None = None
     refusal: str = ""
+    draft: Draft | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -79,16 +100,43 @@ class Forecast:
 
 
 def forecast(
-    candidate: Candidate, machine: Machine, request: Request, speeds: Mapping[str, Speed]
+    candidate: Candidate,
+    machine: Machine,
+    request: Request,
+    speeds: Mapping[str, Speed],
+    draft: Candidate | None = None,
 ) -> Forecast:
     """The plan for one level and how fast it would be; ``speeds`` by device, ``HOST`` the RAM's,
-    without those that nobody knows."""
-    model = replace(footprint(candidate.header), name=candidate.called)
+    without those that nobody knows. A ``draft`` is placed first; where both do not fit, the model
+    goes without."""
+    if draft is None:
+        return _alone(candidate, machine, request, speeds)
     try:
-        plan = make_plan(model, machine, request)
+        placed = _plan(draft, machine, request_for_draft(request, draft.header))
+        left = beside(machine, request, placed)
+        model = _plan(candidate, *left)
+    except DoesNotFit as error:
+        found = _alone(candidate, machine, request, speeds)
+        if found.plan is None:
+            return found
+        return replace(found, draft=Draft(draft, None, without_draft(error)))
+    speed = tokens_per_s(footprint(candidate.header), model, speeds)
+    return Forecast(candidate, model, speed, draft=Draft(draft, placed))
+
+
+def _alone(
+    candidate: Candidate, machine: Machine, request: Request, speeds: Mapping[str, Speed]
+) -> Forecast:
+    try:
+        plan = _plan(candidate, machine, request)
     except DoesNotFit as error:
         return Forecast(candidate, None, refusal=str(error))
-    return Forecast(candidate, plan, tokens_per_s(model, plan, speeds))
+    return Forecast(candidate, plan, tokens_per_s(footprint(candidate.header), plan, speeds))
+
+
+def _plan(candidate: Candidate, machine: Machine, request: Request) -> OffloadPlan:
+    """Raises DoesNotFit."""
+    return make_plan(replace(footprint(candidate.header), name=candidate.called), machine, request)
 
 
 def tokens_per_s(model: Footprint, plan: OffloadPlan, speeds: Mapping[str, Speed]) -> float | None:

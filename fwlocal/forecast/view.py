@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fwlocal.forecast.estimate import NO_LEVEL, Forecast, choose
+from fwlocal.forecast.estimate import NO_LEVEL, Draft, Forecast, choose
 from fwlocal.forecast.what_if import Setup, by_name
 from fwlocal.forecast.wording import FORMULA, MARK, fits, speed, verdict
 from fwlocal.offload import OffloadPlan, Share
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 NEEDS_IMATRIX = "imatrix"
 IMATRIX_NOTE = f"{NEEDS_IMATRIX}: to be converted with an importance matrix (--imatrix)"
+DRAFT_NOTE = "draft: {} is placed first where both fit; what it brings comes on top of tok/s"
 BAR_WIDTH = 10
 
 LEVEL_COLUMNS = (
@@ -86,17 +87,42 @@ def show(view: View, console: Console) -> None:
     elif view.chosen is not None:
         _say(console, view.chosen.refusal)
     needy = any(found.candidate.needs_imatrix for found in view.forecasts)
-    notes = (*view.setup.in_words(), FORMULA, *([IMATRIX_NOTE] if needy else []))
+    drafts = (found.draft for found in view.forecasts if found.draft is not None)
+    placed = next((draft.candidate.called for draft in drafts if draft.plan is not None), None)
+    notes = (
+        *view.setup.in_words(),
+        FORMULA,
+        *([DRAFT_NOTE.format(placed)] if placed else []),
+        *([IMATRIX_NOTE] if needy else []),
+    )
     _say(console, "", *notes, dim=True)
 
 
 def _show_detail(model: str, found: Forecast, plan: OffloadPlan, console: Console) -> None:
+    if found.draft is not None:
+        _show_draft(found.draft, console)
     told = f", about {speed(found)} tok/s" if speed(found) else ""
     level = found.candidate.level
     named = f"{model}:{level}" if level != NO_LEVEL else model
     _say(console, f"{named}, context {plan.n_ctx}, KV cache {plan.kv_type}{told}")
-    Table(DEVICE_COLUMNS, [_device_cells(share) for share in in_order(plan)]).show(console)
+    _device_table(plan).show(console)
     _say(console, plan.reason, *plan.advice)
+
+
+def _show_draft(draft: Draft, console: Console) -> None:
+    """Before the model, as it is placed: what the model has free is what it leaves."""
+    plan = draft.plan
+    if plan is None:
+        _say(console, draft.refusal, "")
+        return
+    named = draft.candidate.called
+    _say(console, f"draft: {named}, context {plan.n_ctx}, KV cache {plan.kv_type}")
+    _device_table(plan).show(console)
+    _say(console, "")
+
+
+def _device_table(plan: OffloadPlan) -> Table:
+    return Table(DEVICE_COLUMNS, [_device_cells(share) for share in in_order(plan)])
 
 
 def _say(console: Console, *lines: str, dim: bool = False) -> None:

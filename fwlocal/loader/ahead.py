@@ -1,8 +1,8 @@
 """What saves an engine work: a smaller model that drafts for it, the text itself, and prompts that
 were evaluated before.
 
-A draft is planned first: it goes on the GPU before the model does, since each of its tokens must
-be cheap. Where there is no memory for both, the model goes without.
+A draft is planned first (``fwlocal.offload.beside``). Where there is no memory for both, the model
+goes without.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from fwlocal.draft import (
 )
 from fwlocal.errors import DoesNotFit, FwlocalError, Interrupted
 from fwlocal.gguf import GGUFHeader
-from fwlocal.hardware import Machine, listing_order
 from fwlocal.interrupts import Interrupt
 from fwlocal.kv_cache import KVCache
 from fwlocal.library import Library
@@ -34,7 +33,7 @@ from fwlocal.loader.exact_rows import ExactRows
 from fwlocal.loader.native_plan import context_options, load_options
 from fwlocal.loader.opening import open_file, silent
 from fwlocal.loader.planning import Settled, Site, check_growth, settle
-from fwlocal.offload import OffloadPlan, Request, free_bytes
+from fwlocal.offload import Request, beside, request_for_draft
 from fwlocal.prefix_cache import (
     KeptPrefixes,
     NoPrefixes,
@@ -117,38 +116,10 @@ def plan_with_draft(
     memory for both.
     """
     check_draft(header, draft.header)
-    trained = draft.header.number("{arch}.context_length") or request.n_ctx
-    own = replace(
-        request,
-        n_ctx=min(request.n_ctx, trained),
-        n_gpu_layers=0 if request.n_gpu_layers == 0 else None,
-    )
+    own = request_for_draft(request, draft.header)
     placed = settle(draft.file.path, draft.header, site, own, interrupt)
-    rest = replace(site, machine=_less(site.machine, placed.plan))
-    left = replace(request, gpu_memory=_caps_left(site.machine, request, placed.plan))
-    return PlannedDraft(draft, placed), plan(rest, left)
-
-
-def _less(machine: Machine, plan: OffloadPlan) -> Machine:
-    """The machine with what a plan takes no longer free."""
-    taken = {share.device: share.total_bytes for share in plan.shares}
-    shared = sum(taken.get(gpu.name, 0) for gpu in machine.gpus if machine.is_unified(gpu))
-    ram = machine.ram
-    available = max(0, ram.available_bytes - plan.host.total_bytes - shared)
-    gpus = tuple(
-        replace(gpu, free_bytes=max(0, gpu.free_bytes - taken.get(gpu.name, 0)))
-        for gpu in machine.gpus
-    )
-    return replace(machine, ram=replace(ram, available_bytes=available), gpus=gpus)
-
-
-def _caps_left(machine: Machine, request: Request, plan: OffloadPlan) -> tuple[int, ...] | None:
-    """What a plan leaves of the caps that were asked for, of each GPU as they are listed."""
-    if not request.gpu_memory or not machine.gpus:
-        return request.gpu_memory
-    free = free_bytes(machine, request)
-    taken = {share.device: share.total_bytes for share in plan.gpus}
-    return tuple(max(0, free[n] - taken.get(n, 0)) for n in sorted(free, key=listing_order))
+    machine, left = beside(site.machine, request, placed.plan)
+    return PlannedDraft(draft, placed), plan(replace(site, machine=machine), left)
 
 
 def drafting_for(
@@ -244,8 +215,3 @@ def prefixes_for(
         )
 
     return KeptPrefixes(PrefixCache(default_folder(), bound_bytes), setting_at)
-
-
-def without_draft(refusal: DoesNotFit) -> str:
-    """The line that says so."""
-    return f"no memory for the draft beside the model, so it goes without ({refusal})"

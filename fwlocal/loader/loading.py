@@ -20,7 +20,6 @@ from fwlocal.loader.ahead import (
     PlannedDraft,
     find_draft,
     plan_with_draft,
-    without_draft,
 )
 from fwlocal.loader.here import Job, LoadedModel, load_planned
 from fwlocal.loader.opening import open_file, silent
@@ -35,7 +34,7 @@ from fwlocal.loader.planning import (
     try_out,
     with_less,
 )
-from fwlocal.offload import Request, summary
+from fwlocal.offload import Request, summary, without_draft
 from fwlocal.store import ModelFile
 from fwlocal.store.usage import note_use
 

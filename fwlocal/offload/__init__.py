@@ -4,6 +4,7 @@ All of it is pure. What the machine has comes from ``fwlocal.hardware``; loading
 took, are ``fwlocal.loader``'s and ``fwlocal.audit``'s.
 """
 
+from fwlocal.offload.beside import beside, request_for_draft, without_draft
 from fwlocal.offload.context import MIN_N_CTX, default_n_ctx
 from fwlocal.offload.decision import COPY_PART, make_plan
 from fwlocal.offload.footprint import Footprint, Layer, footprint
@@ -20,13 +21,16 @@ __all__ = [
     "OffloadPlan",
     "Request",
     "Share",
+    "beside",
     "default_n_ctx",
     "footprint",
     "free_bytes",
     "make_plan",
+    "request_for_draft",
     "resized",
     "roles_of",
     "summary",
     "where_layers_are",
     "with_one_more",
+    "without_draft",
 ]

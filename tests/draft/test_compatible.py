@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from fwlocal.draft import check_draft
+from fwlocal.draft.compatible import check_outline
 from fwlocal.errors import UsageError
 from fwlocal.gguf import GGUFHeader, read_header
+from fwlocal.shapes import LlamaShape
 from tests import tiny_llama, tiny_mamba
+from tests.offload.models import SHAPES, header_of
 
 Token = tuple[str, float, int]
 
@@ -105,3 +108,18 @@ def test_what_keeps_a_state_neither_drafts_nor_is_drafted_for(
 
     assert "the draft mamba.gguf keeps a state" in refused(target, mamba, "mamba.gguf")
     assert "mamba.gguf keeps a state" in refused(mamba, target, "mamba.gguf")
+
+
+def outline_of(shape: LlamaShape, name: str) -> GGUFHeader:
+    """A header without a vocabulary, of a model whose file is not here."""
+    return header_of(shape, "Q4_K_M", name=name)
+
+
+def test_of_a_model_that_is_not_here_the_number_of_tokens_must_do() -> None:
+    large, small = outline_of(SHAPES["70B"], "large.gguf"), outline_of(SHAPES["7B"], "small.gguf")
+    check_outline(large, small)
+    with pytest.raises(UsageError, match="a draft must be smaller"):
+        check_outline(small, large)
+    other = outline_of(replace(SHAPES["7B"], n_vocab=49152), "other.gguf")
+    with pytest.raises(UsageError, match="it has 49152 tokens and not 32000"):
+        check_outline(large, other)

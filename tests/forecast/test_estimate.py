@@ -113,6 +113,40 @@ def test_of_experts_only_those_used_are_read() -> None:
     assert totals[1] - totals[0] == pytest.approx(2 * 10**8, rel=1e-5)
 
 
+def with_draft(machine: Machine, level: str = "Q4_K_M") -> Forecast:
+    """A 70B, for which a 7B drafts."""
+    model = Candidate(level, header(SEVENTY, level), CONVERTED)
+    draft = Candidate("Q4_K_M", header(SEVEN, "Q4_K_M"), CONVERTED, name="small:Q4_K_M")
+    return forecast(model, machine, Request(n_ctx=4096), SPEEDS, draft)
+
+
+def test_a_draft_is_placed_first_and_the_model_in_what_it_leaves() -> None:
+    both, alone = with_draft(a_machine(24)), forecast_of(SEVENTY, "Q4_K_M", a_machine(24))
+    assert both.plan is not None
+    assert alone.plan is not None
+    assert both.draft is not None
+    assert both.draft.plan is not None
+    assert both.draft.plan.n_gpu_layers == 33
+    assert both.plan.gpus[0].free_bytes < alone.plan.gpus[0].free_bytes
+    assert both.plan.n_gpu_layers < alone.plan.n_gpu_layers
+    assert (both.tokens_per_s or 0) < (alone.tokens_per_s or 0)
+
+
+def test_without_memory_for_both_it_is_planned_without_and_says_so() -> None:
+    alone = forecast_of(SEVENTY, "Q4_K_M", a_machine(ram_gib=43))
+    found = with_draft(a_machine(ram_gib=43))
+    assert found.plan == alone.plan is not None
+    assert found.draft is not None
+    assert found.draft.plan is None
+    assert found.draft.refusal.startswith("no memory for the draft beside the model")
+
+
+def test_what_does_not_fit_alone_has_no_draft_either() -> None:
+    found = with_draft(a_machine(ram_gib=8))
+    assert (found.plan, found.draft) == (None, None)
+    assert found.refusal == forecast_of(SEVENTY, "Q4_K_M", a_machine(ram_gib=8)).refusal
+
+
 def test_what_does_not_fit_says_what_would() -> None:
     found = forecast_of(SEVENTY, "Q8_0", a_machine(24, ram_gib=32))
     assert found.plan is None

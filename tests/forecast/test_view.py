@@ -19,13 +19,18 @@ from fwlocal.forecast.wording import FORMULA, verdict
 from fwlocal.hardware import Memory
 from fwlocal.offload import Request
 from fwlocal.sizes import GIB
-from tests.forecast.test_estimate import SEVENTY, header
+from tests.forecast.test_estimate import SEVEN, SEVENTY, header
 
 
 def a_view(
-    *levels: str, chosen: str | None = None, gpu_gib: int = 24, imatrix: bool = False
+    *levels: str,
+    chosen: str | None = None,
+    gpu_gib: int = 24,
+    ram_gib: int = 64,
+    imatrix: bool = False,
+    draft: Candidate | None = None,
 ) -> View:
-    ram = Memory(64 * GIB, 64 * GIB)
+    ram = Memory(ram_gib * GIB, ram_gib * GIB)
     there = setup(imagined_gpus([gpu_gib * GIB]), (), ram, ram_speed=ASSUMED_RAM)
     found = [
         forecast(
@@ -33,6 +38,7 @@ def a_view(
             there.machine,
             Request(n_ctx=4096),
             there.speeds,
+            draft,
         )
         for level in levels
     ]
@@ -115,6 +121,29 @@ def test_one_plan_in_detail() -> None:
     assert any("more on GPU0 all layers fit" in line for line in lines)  # its advice
 
 
+DRAFT = Candidate("Q4_K_M", header(SEVEN, "Q4_K_M"), "convert", name="minnow:Q4_K_M")
+
+
+def test_a_draft_comes_first_as_it_is_placed() -> None:
+    lines = shown(a_view("Q4_K_M", chosen="Q4_K_M", draft=DRAFT), 120)
+    assert lines[0] == "draft: minnow:Q4_K_M, context 4096, KV cache f16"
+    assert lines[2].split()[:2] == ["GPU0", "33"]
+    start = next(n for n, line in enumerate(lines) if line.startswith("whale:Q4_K_M"))
+    draft, whale = lines[2].split(), lines[start + 2].split()
+    assert whale[0] == draft[0]
+    assert float(whale[-4]) < float(draft[-4])  # free
+    assert lines[-1].startswith("draft: minnow:Q4_K_M is placed first where both fit")
+
+
+def test_without_room_for_a_draft_a_line_says_so() -> None:
+    view = a_view("Q4_K_M", chosen="Q4_K_M", draft=DRAFT, gpu_gib=0, ram_gib=43)
+    lines = shown(view, 300)
+    assert lines[0].startswith("no memory for the draft beside the model")
+    assert not any("placed first" in line for line in lines)
+    (level,) = as_data(view)["levels"]
+    assert level["draft"]["refusal"] == lines[0]
+
+
 def test_the_chosen_level_follows_the_table() -> None:
     text = "\n".join(shown(a_view("Q2_K", "Q4_K_M", chosen="Q4_K_M"), 200))
     assert text.index("LEVEL") < text.index("whale:Q4_K_M") < text.index("DEVICE")
@@ -158,5 +187,13 @@ def test_for_programs() -> None:
     assert third["fits"] == "no"
     assert third["tokens_per_s"] is None
     assert "would fit" in third["refusal"]
+    assert "draft" not in first
     assert data["machine"]["gpus"][0]["bandwidth_bytes_per_s"] == 1008 * GB
     assert data["machine"]["ram"]["total_bytes"] == 64 * GIB
+
+
+def test_a_draft_for_programs() -> None:
+    (level,) = as_data(a_view("Q4_K_M", draft=DRAFT))["levels"]
+    draft = level["draft"]
+    assert (draft["model"], draft["level"]) == ("minnow:Q4_K_M", "Q4_K_M")
+    assert draft["n_gpu_layers"] == draft["shares"][0]["n_layers"] == 33
