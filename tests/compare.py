@@ -95,6 +95,8 @@ def _engine_speed(engine: Engine, name: str, start: Sequence[int]) -> float:
     tokens, answer = (_any_tokens(engine), 1) if name == "pp512" else (start, N_TOKENS)
     for n_tokens in (1, answer):
         result = _answer(engine, tokens, n_tokens)
+    if result.completion_tokens != answer:
+        raise SystemExit(f"the model ended after {result.completion_tokens} tokens")
     timings = result.timings
     return timings.prefill_tps if name == "pp512" else timings.decode_tps
 

@@ -4,12 +4,15 @@ Prints, as Markdown tables: (1) prompt lookup on edits, summaries and free text,
 one by one, with the default model in Q4_0 and Q8_0 unless others are named: of all prompts, and of
 those whose answer repeats the text that it is about, as a small model's often does not; (2) a
 draft model, by a pair of synthetic models that agree 60 % of the time (``tests.paired_llama``),
-against what its acceptance and its costs, each measured on its own, predict; (3) how many of many
+against what its acceptance, counted in the models, and the mean costs of a batch and of a draft
+predict; (3) how many of many
 answers by the pair differ from those without drafts, by tokens.
 
 The two sides run in turns, so that a machine whose speed drifts favours neither; a ratio is the
 median of the rounds' ratios. Times are of decoding alone. What is exact on this machine is found
-out before (1), unless ``--unexplored`` leaves that to the first answers.
+out before (1), unless ``--unexplored`` leaves that to the first answers. In (1) the answers follow
+each other as in a chat, which goes on learning what drafts cost; with ``--anew`` each is the first
+one of its process, as with ``run``.
 """
 
 from __future__ import annotations
@@ -116,7 +119,9 @@ def _timed(
     """An answer without drafts and with them, round after round."""
 
     def answer(*drafters: Drafter) -> Said:
-        return machine.answer(prompt, arguments.tokens, drafters, steering)
+        controller = Controller() if arguments.anew else steering.controller
+        steered = replace(steering, controller=controller)
+        return machine.answer(prompt, arguments.tokens, drafters, steered)
 
     for number in itertools.count():
         yield in_turns(answer, lambda: answer(PromptLookup()), number)
@@ -205,6 +210,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=500)
     parser.add_argument("--free", type=int, default=8, help="questions of free text")
     parser.add_argument("--unexplored", action="store_true", help="as before anything is known")
+    parser.add_argument("--anew", action="store_true", help="no answer learns from another")
     parser.add_argument("--flash-attn", default="on", choices=list(llama.FLASH_ATTENTION))
     parser.add_argument("--only", choices=["lookup", "pair", "answers"])
     arguments = parser.parse_args()

@@ -37,9 +37,11 @@ licence = {{ name = "MIT", note = "", non_commercial = false }}
 """
 
 
-def hollow_gguf(path: Path, shape: Shape) -> Path:
-    """A whole F16 Llama whose weights are a hole in the file."""
+def hollow_gguf(path: Path, shape: Shape, model: str = "") -> Path:
+    """A whole F16 Llama whose weights are a hole in the file; it may say which model it is."""
     writer = gguf.GGUFWriter(path, "llama")
+    if model:
+        writer.add_string("fwlocal.model", model)
     tiny_llama.add_sizes(writer, shape)
     tokens = tiny_llama.vocabulary()
     writer.add_tokenizer_model("llama")
@@ -302,11 +304,54 @@ def test_the_draft_on_this_disk_is_counted_as_run_would(
     assert data_of(here(*asked))["levels"][0] == before
 
 
+def test_levels_too_small_for_the_draft_go_without_it(here: Ask) -> None:
+    asked = ("-m", "stable-beluga-13b", *ELSEWHERE, "--draft", "stable-beluga-7b")
+    levels = {one["level"]: one for one in data_of(here(*asked, "--json"))["levels"]}
+    assert levels["Q4_K_M"]["draft"]["n_gpu_layers"] == 33
+    assert "stable-beluga-13b:IQ2_XXS" in levels["IQ2_XXS"]["draft"]["refusal"]
+    assert "a draft must be smaller" in levels["IQ2_XXS"]["draft"]["refusal"]
+    assert levels["IQ2_XXS"]["fits"].endswith(", no draft")
+    assert "a draft must be smaller" in here("-m", "stable-beluga-13b:IQ2_XXS", *asked[2:]).stderr
+
+
+def test_the_level_to_take_does_not_depend_on_which_have_room_for_the_draft(here: Ask) -> None:
+    tight = ("-m", "freewilly2", "--gpu-memory", "8G", "--ram", "40G", "--json")
+    alone = data_of(here(*tight))
+    both = data_of(here(*tight, "--draft", "stable-beluga-7b"))
+    assert both["best"] == alone["best"]
+    fits = {level["level"]: level["fits"] for level in both["levels"]}
+    assert fits["Q5_K_M"].endswith("layers, no draft")
+    assert fits["Q3_K_S"].endswith("layers")
+
+
+def test_a_file_that_says_which_model_it_is_has_its_draft(
+    here: Ask, home: Path, tmp_path: Path
+) -> None:
+    shapes = [Shape(512, 1408, 8, 8, 4, vocab_size=512), Shape(64, 96, 1, 8, 4, vocab_size=512)]
+    large = hollow_gguf(tmp_path / "mine.gguf", shapes[0], model="freewilly2")
+    (home / "stable-beluga-7b").mkdir(parents=True)
+    small = hollow_gguf(home / "stable-beluga-7b" / "stable-beluga-7b-Q4_K_M.gguf", shapes[1])
+    (level,) = data_of(here("-m", large, *ELSEWHERE, "--json"))["levels"]
+    assert level["draft"]["model"] == small.name
+
+
+def test_a_damaged_level_is_not_in_the_way_of_another_ones_draft(here: Ask, home: Path) -> None:
+    folder = home / "stable-beluga-7b"
+    folder.mkdir(parents=True)
+    (folder / "stable-beluga-7b-Q2_K.gguf").write_bytes(b"GGUF")
+    whole = hollow_gguf(folder / "stable-beluga-7b-Q4_K_M.gguf", WIDE)
+    done = here("-m", "freewilly2:Q4_K_M", *ELSEWHERE, "--draft", f"{folder / whole.name}")
+    assert "has 512 tokens and not 32000" in done.stderr
+    found = here("-m", "freewilly2:Q4_K_M", *ELSEWHERE, "--draft", "stable-beluga-7b")
+    assert found.stderr == done.stderr
+
+
 @pytest.mark.parametrize(
     ("draft", "code", "says"),
     [
         ("smollm2-135m", 2, "another vocabulary"),
-        ("freewilly1:Q8_0", 2, "must be smaller"),
+        ("freewilly1:Q8_0", 2, "the draft freewilly1:Q8_0 has"),
+        ("freewilly2:Q4_K_M", 2, "must be smaller"),
         ("nowhere.gguf", 1, "no such file"),
     ],
 )

@@ -60,24 +60,34 @@ def find(model: str, library: Library) -> Subject:
 def find_draft(named: str, subject: Subject, library: Library) -> Candidate | None:
     """The model that ``named`` means, as it does to ``fwlocal.loader.find_draft``; it need not be
     on this disk, but for "auto". Raises what ``find`` does."""
-    from fwlocal.store import locate
-
     if named == "off":
         return None
     if named != "auto":
-        return _usual(find(named, library), library)
-    spec = library.registry.models.get(subject.name)
-    if spec is None or spec.draft is None:
-        return None
+        return _file_here(named, library) or _to_get(find(named, library), library)
+    models = library.registry.models
+    said = subject.candidates[0].header.text("fwlocal.model")  # a file of ours, whatever its name
+    spec = models.get(subject.name) or models.get(said or "")
     try:
-        file = locate(spec.draft, library.registry, library.store)
-        return Candidate(file.level or NO_LEVEL, _read(file.path), ON_DISK)
-    except (FwlocalError, OSError):
+        return _file_here(spec.draft, library) if spec is not None and spec.draft else None
+    except FwlocalError:
         return None
 
 
-def _usual(subject: Subject, library: Library) -> Candidate:
-    """The level that is on this disk, else the one that `fwlocal pull` would get."""
+def _file_here(name: str, library: Library) -> Candidate | None:
+    """What `fwlocal run` would take, if it is on this disk. Raises BadModelFile."""
+    from fwlocal.store import locate
+
+    try:
+        file = locate(name, library.registry, library.store)
+    except ModelNotFound:
+        return None
+    if not file.path.exists():
+        return None  # it would be fetched
+    return Candidate(file.level or level_in(file.path.name) or NO_LEVEL, _read(file.path), ON_DISK)
+
+
+def _to_get(subject: Subject, library: Library) -> Candidate:
+    """The level that was named, else the one that `fwlocal pull` would get."""
     spec = library.registry.models.get(subject.name)
     level = spec.default_level if spec is not None else USUAL_LEVEL
     by_level = {candidate.level: candidate for candidate in subject.candidates}

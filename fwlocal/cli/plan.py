@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +14,7 @@ from fwlocal.completion import any_model
 from fwlocal.errors import DoesNotFit, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from fwlocal.cli.candidates import Subject
     from fwlocal.forecast.estimate import Candidate
@@ -158,40 +159,49 @@ def _view(
     subject: Subject, setup: Setup, wishes: Mapping[str, Any], draft: Candidate | None
 ) -> View:
     """Every level's plan. Raises UsageError for a draft that was named and cannot draft."""
-    from fwlocal.forecast.estimate import forecast
+    from fwlocal.forecast.estimate import Draft, forecast
     from fwlocal.forecast.view import View
 
-    found = [
-        forecast(
-            candidate,
-            setup.machine,
-            _request(wishes, candidate),
-            setup.speeds,
-            _fitting(draft, candidate, is_asked=wishes["draft"] != "auto"),
-        )
-        for candidate in subject.candidates
-    ]
+    in_the_way = [_in_the_way(draft, candidate) for candidate in subject.candidates]
+    is_asked = wishes["draft"] != "auto"
+    if is_asked:
+        _refuse_draft(subject, in_the_way)
+    found = []
+    for candidate, error in zip(subject.candidates, in_the_way, strict=True):
+        request, own = _request(wishes, candidate), None if error else draft
+        one = forecast(candidate, setup.machine, request, setup.speeds, own)
+        if error is not None and draft is not None and is_asked and one.plan is not None:
+            one = replace(one, draft=Draft(draft, None, str(error)))
+        found.append(one)
     chosen = next((one for one in found if one.candidate is subject.chosen), None)
     return View(subject.name, found, chosen, setup)
 
 
-def _fitting(draft: Candidate | None, candidate: Candidate, *, is_asked: bool) -> Candidate | None:
-    """The draft if it can draft for that level; None for one that nobody asked for and cannot.
-    Raises UsageError."""
+def _in_the_way(draft: Candidate | None, candidate: Candidate) -> UsageError | None:
+    """Why the draft cannot draft for that level, if it cannot."""
     from fwlocal.draft.compatible import check_draft, check_outline
+    from fwlocal.forecast.estimate import ON_DISK
     from fwlocal.gguf.header import VOCABULARY
 
     if draft is None:
         return None
-    headers = candidate.header, draft.header
-    has_words = all(VOCABULARY in header.metadata for header in headers)
+    models = candidate, draft
+    is_outline = any(m.origin != ON_DISK and VOCABULARY not in m.header.metadata for m in models)
     try:
-        (check_draft if has_words else check_outline)(*headers)
-    except UsageError:
-        if is_asked:
-            raise
-        return None
-    return draft
+        (check_outline if is_outline else check_draft)(*(model.called_header for model in models))
+    except UsageError as error:
+        return error
+    return None
+
+
+def _refuse_draft(subject: Subject, in_the_way: Sequence[UsageError | None]) -> None:
+    """Raise what is in the way of the level that is meant, or of all."""
+    levels = zip(subject.candidates, in_the_way, strict=True)
+    chosen = next((error for candidate, error in levels if candidate is subject.chosen), None)
+    if chosen is not None:
+        raise chosen
+    if in_the_way and all(in_the_way):
+        raise next(filter(None, in_the_way))
 
 
 def _request(wishes: Mapping[str, Any], candidate: Candidate) -> Request:

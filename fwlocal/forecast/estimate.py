@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from fwlocal.errors import DoesNotFit
 from fwlocal.forecast.cards import Speed
@@ -61,6 +62,11 @@ class Candidate:
         return self.name or self.header.path.name
 
     @property
+    def called_header(self) -> GGUFHeader:
+        """The header under that name, for those who name it by its file."""
+        return replace(self.header, path=Path(self.called))
+
+    @property
     def size_bytes(self) -> int:
         """Of its file, or about."""
         return self.header.file_size_bytes
@@ -74,8 +80,8 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Draft:
-    """A model that drafts, and its place: ``plan`` None where there is no memory for both, for the
-    reason in ``refusal``."""
+    """A model that is to draft, and its place: ``plan`` None where it cannot, or there is no memory
+    for both, for the reason in ``refusal``."""
 
     candidate: Candidate
     plan: OffloadPlan | None
@@ -85,13 +91,16 @@ class Draft:
 @dataclass(frozen=True)
 class Forecast:
     """What would become of a candidate: ``plan`` None for one that does not fit, for the reason in
-    ``refusal``. ``tokens_per_s`` is an estimate, of decoding without a ``draft``."""
+    ``refusal``. ``tokens_per_s`` is an estimate, of decoding without what the ``draft`` brings;
+    ``alone`` is the plan if a draft were not beside it, by which levels are compared: some have
+    room for one, and others have not."""
 
     candidate: Candidate
     plan: OffloadPlan | None
     tokens_per_s: float | None = None
     refusal: str = ""
     draft: Draft | None = None
+    alone: OffloadPlan | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -109,29 +118,22 @@ def forecast(
     """The plan for one level and how fast it would be; ``speeds`` by device, ``HOST`` the RAM's,
     without those that nobody knows. A ``draft`` is placed first; where both do not fit, the model
     goes without."""
-    if draft is None:
-        return _alone(candidate, machine, request, speeds)
+    model = footprint(candidate.header)
     try:
-        placed = _plan(draft, machine, request_for_draft(request, draft.header))
-        left = beside(machine, request, placed)
-        model = _plan(candidate, *left)
-    except DoesNotFit as error:
-        found = _alone(candidate, machine, request, speeds)
-        if found.plan is None:
-            return found
-        return replace(found, draft=Draft(draft, None, without_draft(error)))
-    speed = tokens_per_s(footprint(candidate.header), model, speeds)
-    return Forecast(candidate, model, speed, draft=Draft(draft, placed))
-
-
-def _alone(
-    candidate: Candidate, machine: Machine, request: Request, speeds: Mapping[str, Speed]
-) -> Forecast:
-    try:
-        plan = _plan(candidate, machine, request)
+        alone = _plan(candidate, machine, request)
     except DoesNotFit as error:
         return Forecast(candidate, None, refusal=str(error))
-    return Forecast(candidate, plan, tokens_per_s(footprint(candidate.header), plan, speeds))
+    speed = tokens_per_s(model, alone, speeds)
+    if draft is None:
+        return Forecast(candidate, alone, speed)
+    try:
+        placed = _plan(draft, machine, request_for_draft(request, draft.header))
+        plan = _plan(candidate, *beside(machine, request, placed))
+    except DoesNotFit as error:
+        without = Draft(draft, None, without_draft(error))
+        return Forecast(candidate, alone, speed, draft=without)
+    speed = tokens_per_s(model, plan, speeds)
+    return Forecast(candidate, plan, speed, draft=Draft(draft, placed), alone=alone)
 
 
 def _plan(candidate: Candidate, machine: Machine, request: Request) -> OffloadPlan:
@@ -211,7 +213,8 @@ def best(forecasts: Sequence[Forecast], *, needs_imatrix: bool = False) -> Forec
 
 
 def _merit(found: Forecast) -> tuple[int, int]:
-    n_left = _n_left(found.plan) if found.plan is not None else 0
+    plan = found.alone or found.plan
+    n_left = _n_left(plan) if plan is not None else 0
     return -n_left, found.candidate.size_bytes
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 NEEDS_IMATRIX = "imatrix"
 IMATRIX_NOTE = f"{NEEDS_IMATRIX}: to be converted with an importance matrix (--imatrix)"
-DRAFT_NOTE = "draft: {} is placed first where both fit; what it brings comes on top of tok/s"
+DRAFT_NOTE = "draft: {} is placed first where both fit; tok/s is without what it may bring"
 BAR_WIDTH = 10
 
 LEVEL_COLUMNS = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fwlocal.forecast.estimate import CONVERTED, EFFICIENCY, ON_DISK, PUBLISHED, Forecast, choose
+from fwlocal.offload import OffloadPlan
 
 MARK = "*"  # of the level to take, also where nothing is bold
 FORMULA = (
@@ -14,8 +15,13 @@ _ORIGINS = {ON_DISK: "on this disk", PUBLISHED: "ready-made", CONVERTED: "once c
 
 
 def fits(found: Forecast) -> str:
-    """How a level fits: whole on GPUs, some layers, on the CPU alone, or not."""
-    plan = found.plan
+    """How a level fits: whole on GPUs, some layers, on the CPU alone, or not; and whether it must
+    go without the draft."""
+    goes_without = found.draft is not None and found.draft.plan is None
+    return f"{_where(found.plan)}{', no draft' if goes_without else ''}"
+
+
+def _where(plan: OffloadPlan | None) -> str:
     if plan is None:
         return "no"
     if plan.n_gpu_layers == 0:

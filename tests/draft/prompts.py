@@ -1,7 +1,8 @@
-"""Questions about a text, for ``tests.compare_draft``: edits of eight texts, and summaries of six.
+"""Questions about a text, for ``tests.compare_draft``: edits of a text, and summaries.
 
-The texts are of the kinds that people paste: prose, letters, code, data, settings, minutes. Each
-asks for its text again with something small changed, or for what is in it.
+The texts are of the kinds that people paste: prose, letters, code, data, settings, minutes. An edit
+asks for its text again with something small changed; a summary for what is in it, a few of them in
+its own words.
 """
 
 from __future__ import annotations
