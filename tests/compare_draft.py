@@ -11,8 +11,8 @@ answers by the pair differ from those without drafts, by tokens.
 The two sides run in turns, so that a machine whose speed drifts favours neither; a ratio is the
 median of the rounds' ratios. Times are of decoding alone. What is exact on this machine is found
 out before (1), unless ``--unexplored`` leaves that to the first answers. In (1) the answers follow
-each other as in a chat, which goes on learning what drafts cost; with ``--anew`` each is the first
-one of its process, as with ``run``.
+each other as in a chat; with ``--anew`` each is the first one of its process, as with ``run``, and
+knows of the others no more than is kept in files.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ def compare_lookup(path: Path, arguments: argparse.Namespace) -> None:
     with closing(Machine(path, options)) as machine:
         known = None if arguments.unexplored else explored(machine)
         steering = Steering(Controller(), Widths(lossless=True, known=known, tell=print))
+        costs: dict[int, float] = {}
         for name, questions, goal in (
             ("edits", EDITS, "≥ 1.3"),
             ("summaries", SUMMARIES, "≥ 1.3"),
@@ -84,7 +85,7 @@ def compare_lookup(path: Path, arguments: argparse.Namespace) -> None:
                 encode(machine.model, chatml.render([Message("user", question)]))
                 for question in questions
             ]
-            timers = [_timed(machine, prompt, steering, arguments) for prompt in prompts]
+            timers = [_timed(machine, prompt, steering, costs, arguments) for prompt in prompts]
             rounds = [[next(timer) for timer in timers] for _ in range(arguments.rounds)]
             answers = list(zip(*rounds, strict=True))
             print(f"| {name} | {path.stem} | {_row(answers)} {goal} |", flush=True)
@@ -114,14 +115,24 @@ def explored(machine: Machine) -> KnownWidths:
 
 
 def _timed(
-    machine: Machine, prompt: Sequence[int], steering: Steering, arguments: argparse.Namespace
+    machine: Machine,
+    prompt: Sequence[int],
+    steering: Steering,
+    costs: dict[int, float],
+    arguments: argparse.Namespace,
 ) -> Iterator[tuple[Said, Said]]:
-    """An answer without drafts and with them, round after round."""
+    """An answer without drafts and with them, round after round; ``costs`` is what one process
+    leaves to the next."""
 
     def answer(*drafters: Drafter) -> Said:
-        controller = Controller() if arguments.anew else steering.controller
-        steered = replace(steering, controller=controller)
-        return machine.answer(prompt, arguments.tokens, drafters, steered)
+        if not arguments.anew:
+            return machine.answer(prompt, arguments.tokens, drafters, steering)
+        controller = Controller(known=costs)
+        said = machine.answer(
+            prompt, arguments.tokens, drafters, replace(steering, controller=controller)
+        )
+        costs.update(controller.costs.measured)
+        return said
 
     for number in itertools.count():
         yield in_turns(answer, lambda: answer(PromptLookup()), number)
@@ -210,7 +221,9 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=500)
     parser.add_argument("--free", type=int, default=8, help="questions of free text")
     parser.add_argument("--unexplored", action="store_true", help="as before anything is known")
-    parser.add_argument("--anew", action="store_true", help="no answer learns from another")
+    parser.add_argument(
+        "--anew", action="store_true", help="each answer in its own process, as it were"
+    )
     parser.add_argument("--flash-attn", default="on", choices=list(llama.FLASH_ATTENTION))
     parser.add_argument("--only", choices=["lookup", "pair", "answers"])
     arguments = parser.parse_args()

@@ -9,7 +9,7 @@ known, the less it may risk.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fwlocal.draft.acceptance import Acceptance
 from fwlocal.draft.costs import Costs
@@ -55,10 +55,13 @@ class _Known:
 
 class Controller:
     """One for all answers of a model in a context; ``begin`` starts each. All seconds are readings
-    of the caller's clock. ``row_cost`` is what a further row costs before it was measured."""
+    of the caller's clock. ``row_cost`` is what a further row costs before it was measured, and
+    ``known`` what batches cost in another process."""
 
-    def __init__(self, row_cost: float = CPU_ROW_COST) -> None:
-        self.costs = Costs(row_cost)
+    def __init__(
+        self, row_cost: float = CPU_ROW_COST, known: Mapping[int, float] | None = None
+    ) -> None:
+        self.costs = Costs(row_cost, known)
         self._kinds: dict[str, _Known] = {}
         self.begin()
 

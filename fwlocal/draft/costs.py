@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
+from collections.abc import Mapping
 
 _READINGS = 9
 _STALE = 200  # readings of anything, after which one is believed by half again
@@ -38,10 +39,11 @@ class _Typical:
 
 class Costs:
     """``row_cost`` is what each row after the first costs before it was measured: 0 where a batch
-    takes no longer than a token, 1 where it takes as long as its tokens one by one."""
+    takes no longer than a token, 1 where it takes as long as its tokens one by one. ``known`` are
+    batches, by their rows, that another process measured."""
 
-    def __init__(self, row_cost: float) -> None:
-        self._row_cost = row_cost
+    def __init__(self, row_cost: float, known: Mapping[int, float] | None = None) -> None:
+        self._row_cost, self._known = row_cost, dict(known or {})
         self._single = _Typical()
         self._batches: dict[int, _Typical] = {}
         self._drafts: dict[str, _Typical] = {}
@@ -54,6 +56,15 @@ class Costs:
     def single_s(self) -> float | None:
         """Seconds that decoding one token takes; None before that is known."""
         return self._single.value if self._single.n_readings >= _ENOUGH_READINGS else None
+
+    @property
+    def measured(self) -> dict[int, float]:
+        """What is sure enough of batches, by their rows, for another process to know."""
+        return {
+            rows: found.value
+            for rows, found in self._batches.items()
+            if found.value is not None and found.n_readings >= _ENOUGH_READINGS
+        }
 
     def note_single(self, seconds: float) -> None:
         """One token was decoded."""
@@ -82,11 +93,12 @@ class Costs:
             self._drafts.setdefault(kind, _Typical()).note(seconds / n_tokens)
 
     def batch(self, rows: int) -> float:
-        """Of so many rows at once; where it was not measured, from the widest narrower batch that
-        was, with further rows as cheap as its."""
+        """Of so many rows at once; where it was not measured, as it is known, or from the widest
+        narrower batch that was, with further rows as cheap as its."""
         cost, per_row, known = 1.0, self._row_cost, 1
-        for width in sorted(width for width in self._batches if width <= rows):
-            cost = self._believed(width, cost + per_row * (width - known))
+        for width in sorted(n for n in {*self._batches, *self._known} if n <= rows):
+            guess = self._known.get(width, cost + per_row * (width - known))
+            cost = self._believed(width, guess)
             per_row = min(self._row_cost, max((cost - 1) / (width - 1), 0))
             known = width
         return cost + per_row * (rows - known)
@@ -95,8 +107,8 @@ class Costs:
         """What was measured; by half, and the guess, where that are the first readings, any of
         which may be an accident, or old ones that speak against this width: what was too slow once
         is not for ever."""
-        found = self._batches[width]
-        if found.value is None:
+        found = self._batches.get(width)
+        if found is None or found.value is None:
             return guess
         is_fresh = self._n_notes - self._noted_at[width] < _STALE
         is_sure = found.n_readings >= _ENOUGH_READINGS and (is_fresh or found.value <= guess)
@@ -104,7 +116,7 @@ class Costs:
 
     def worst_batch(self, rows: int) -> float:
         """The same where one had better be careful: as long as it might take."""
-        known = max((width for width in self._batches if width <= rows), default=1)
+        known = max((n for n in {*self._batches, *self._known} if n <= rows), default=1)
         found = self._batches.get(known)
         measured = found.value if found is not None and found.value is not None else 1.0
         return max(measured, self.batch(known)) + _WORST_ROW * (rows - known)

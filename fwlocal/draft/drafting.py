@@ -3,7 +3,7 @@ acceptance stays."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from fwlocal.draft.controller import Controller
 from fwlocal.draft.drafter import Drafter
@@ -12,11 +12,13 @@ from fwlocal.draft.model import DraftModel
 from fwlocal.draft.speculation import Cache, Sampler, Speculation, Steering
 from fwlocal.draft.widths import KnownWidths, Widths
 
+_NEWS = 0.25  # a cost that differs by less is not worth a file's writing
+
 
 class Drafting:
     """``lookup`` drafts from the text itself, ``model`` from a smaller model, which is closed with
-    this. ``learned`` gets at the end what was found out about exact numbers of rows, if anything
-    was."""
+    this. ``learned`` gets at the end what was found out about several rows at once, if anything
+    was: which numbers of them are exact, and what they cost, beside ``costs``."""
 
     def __init__(
         self,
@@ -24,10 +26,12 @@ class Drafting:
         *,
         lookup: bool = False,
         model: DraftModel | None = None,
-        learned: Callable[[KnownWidths], None] = lambda known: None,
+        costs: Mapping[int, float] | None = None,
+        learned: Callable[[KnownWidths, Mapping[int, float]], None] = lambda known, costs: None,
     ) -> None:
         self._steering, self._lookup, self._model = steering, lookup, model
         self._learned, self._known = learned, steering.widths.known
+        self._costs = dict(costs or {})
 
     @classmethod
     def off(cls) -> Drafting:
@@ -62,6 +66,12 @@ class Drafting:
         model, self._model = self._model, None
         if model is not None:
             model.close()
-        if (known := self._steering.widths.known) != self._known:
-            self._known = known
-            self._learned(known)
+        known, costs = self._steering.widths.known, self._steering.controller.costs.measured
+        if known != self._known or any(self._is_news(*cost) for cost in costs.items()):
+            self._known, self._costs = known, {**self._costs, **costs}
+            self._learned(known, self._costs)
+
+    def _is_news(self, rows: int, cost: float) -> bool:
+        """Not known yet, or known to be quite different."""
+        before = self._costs.get(rows)
+        return before is None or abs(cost / before - 1) > _NEWS

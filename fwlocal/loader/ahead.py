@@ -141,17 +141,14 @@ def drafting_for(
     rows = ExactRows(header, plan, context_options(plan, settled.site.n_threads))
     # Whoever asks for a draft is told where there can be none; of what comes by itself, nobody.
     tell = partial(log.debug if draft is None else log.warning, "%s")
-    widths = Widths(
-        lossless=lossless,
-        can_truncate=not model.keeps_state,
-        known=rows.recall() if lossless else None,
-        tell=tell,
-    )
-    steering = Steering(Controller(GPU_ROW_COST if plan.gpus else CPU_ROW_COST), widths)
+    known, costs = rows.recall()
+    widths = Widths(lossless=lossless, can_truncate=not model.keeps_state, known=known, tell=tell)
+    row_cost = GPU_ROW_COST if plan.gpus else CPU_ROW_COST
+    steering = Steering(Controller(row_cost, costs), widths)
     if widths.never:
         return Drafting.off()
     loaded = None if draft is None else _load_draft(draft, model.n_vocab, interrupt)
-    return Drafting(steering, lookup=lookup, model=loaded, learned=rows.keep)
+    return Drafting(steering, lookup=lookup, model=loaded, costs=costs, learned=rows.keep)
 
 
 def _load_draft(planned: PlannedDraft, n_vocab: int, interrupt: Interrupt) -> DraftModel | None:

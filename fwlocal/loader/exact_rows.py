@@ -1,8 +1,10 @@
-"""How many rows a model computes at once to the bit, remembered from one run to the next.
+"""How many rows a model computes at once to the bit, and what they cost, remembered from one run to
+the next.
 
-Trials find it out (``fwlocal.draft.widths``), which takes a few answers; it holds for all models of
-a shape, on a machine with its llama.cpp, its threads, and its attention. Small files in the cache
-folder; one that cannot be read or written is one that is not there: it is found out again.
+Trials find out the one (``fwlocal.draft.widths``), drafting the other, which takes a few answers;
+it holds for all models of a shape, on a machine with its llama.cpp, its threads, and its attention.
+Small files in the cache folder; one that cannot be read or written is one that is not there: it is
+found out again.
 """
 
 from __future__ import annotations
@@ -11,11 +13,13 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fwlocal.draft import KnownWidths
+from fwlocal.draft.drafter import MOST_DRAFTED
 from fwlocal.draft.widths import CPU_WIDTHS, ENOUGH_ROWS
 from fwlocal.files import CACHE, remove_all, user_cache, write_atomically
 from fwlocal.gguf import GGUFHeader
@@ -27,8 +31,10 @@ from fwlocal.prefix_cache.setting import switches_in
 from fwlocal.tuned import shape_of
 
 FOLDER = "exact"
+COSTS = "costs"
 _VERSION = 1
 _SHORT = 16  # hex digits of a hash in a file's name
+_LEAST_COST, _MOST_COST = 0.5, 10.0  # decodes of a token: of a batch, and for each of its rows
 
 
 class ExactRows:
@@ -57,19 +63,23 @@ class ExactRows:
         shape = str(what["shape"])[:_SHORT]
         self._path = (folder or _folder()) / f"{shape}-{name[:_SHORT]}.json"
 
-    def recall(self) -> KnownWidths:
-        """What is known; nothing where there is no such file, or a damaged one."""
+    def recall(self) -> tuple[KnownWidths, dict[int, float]]:
+        """What is known, and the costs of batches by their rows; nothing where there is no such
+        file, or a damaged one."""
         try:
             data = json.loads(self._path.read_bytes())
-            return _checked(KnownWidths(**_fields(data)))
+            costs = _checked_costs(dict(data.pop(COSTS, ())))
+            return _checked(KnownWidths(**_fields(data))), costs
         except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-            return KnownWidths()
+            return KnownWidths(), {}
 
-    def keep(self, known: KnownWidths) -> None:
-        """Remember it, where the folder can be written."""
+    def keep(self, known: KnownWidths, costs: Mapping[int, float] | None = None) -> None:
+        """Remember it, where the folder can be written; without ``costs`` those that are there."""
+        costs = self.recall()[1] if costs is None else costs
+        data = {**asdict(known), COSTS: sorted(costs.items())}
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self._path, json.dumps(asdict(known)) + "\n")
+            write_atomically(self._path, json.dumps(data) + "\n")
 
 
 def forget_exact(shape: str, folder: Path | None = None) -> int:
@@ -88,6 +98,16 @@ def _fields(data: dict[str, list[Any]]) -> dict[str, tuple[Any, ...]]:
         name: tuple(tuple(item) if isinstance(item, list) else item for item in value)
         for name, value in data.items()
     }
+
+
+def _checked_costs(costs: dict[Any, Any]) -> dict[int, float]:
+    """Raises ValueError for what no batch can cost."""
+    for rows, cost in costs.items():
+        if type(rows) is not int or not 1 < rows <= MOST_DRAFTED + 1:
+            raise ValueError(f"a batch of {rows}")
+        if type(cost) not in (int, float) or not _LEAST_COST <= cost <= _MOST_COST * rows:
+            raise ValueError(f"a cost of {cost}")
+    return costs
 
 
 def _checked(known: KnownWidths) -> KnownWidths:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 
 from fwlocal.draft import CPU_ROW_COST, Controller, Speculation, Steering, Widths
@@ -18,7 +18,8 @@ class Simulated:
     ``row_cost`` for each row after the first, and a drafted token ``token_s`` single decodes.
 
     ``pace`` are the seconds of a single decode when so many tokens of an answer are said;
-    ``row_cost`` may be a function of them, too. ``believed`` is the controller's ``row_cost``.
+    ``row_cost`` may be a function of them, too. ``believed`` is the controller's ``row_cost``, and
+    ``known`` what it was told of batches.
     """
 
     def __init__(
@@ -30,11 +31,14 @@ class Simulated:
         is_exact: Callable[[int], bool] | None = None,
         pace: Callable[[int], float] = lambda said: 1.0,
         believed: float = CPU_ROW_COST,
+        known: Mapping[int, float] | None = None,
     ) -> None:
         self._random = random.Random(0)
         self._row_cost = row_cost if callable(row_cost) else lambda said: row_cost
         self._token_s, self._noise, self._pace = token_s, noise, pace
-        self._steering = Steering(Controller(believed), Widths(lossless=is_exact is not None))
+        self._steering = Steering(
+            Controller(believed, known), Widths(lossless=is_exact is not None)
+        )
         self._is_exact = is_exact or (lambda rows: True)
         self.clock = Clock()
 

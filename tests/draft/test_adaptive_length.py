@@ -68,6 +68,18 @@ def test_nor_where_batches_get_dearer_or_cheaper_within_it(
     assert machine.speed(by_chance(share)) >= 0.97
 
 
+@settings(max_examples=50, deadline=None)
+@given(devices, draft_costs, shares, st.integers(0, 999), st.floats(0.6, 1.8))
+def test_nor_where_batches_cost_otherwise_than_in_another_process(
+    device: str, token_s: float, share: float, seed: int, wrong_by: float
+) -> None:
+    cost, believed = COSTS[device]
+    known = {n: max(1 + cost * (n - 1), 1) * wrong_by for n in (2, 4, 8, 16)}
+    machine = Simulated(cost, token_s, believed=believed, known=known)
+
+    assert machine.speed(by_chance(share, seed)) >= 0.97
+
+
 @settings(max_examples=25, deadline=None)
 @given(devices, draft_costs, shares, st.integers(1, ANSWER - 1), st.sampled_from([0.3, 0.6, 2, 4]))
 def test_nor_where_the_machine_gets_faster_or_slower_within_it(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -137,6 +138,36 @@ def test_readings_are_believed_by_half_when_they_are_few_or_old() -> None:
     assert costs.worst_batch(3) == 4.0
     assert costs.batch(5) == 4.0
     assert costs.worst_batch(5) > 5.0
+
+
+def test_what_another_process_measured_is_believed_until_it_is_measured_here() -> None:
+    costs = Costs(row_cost=0.5, known={2: 1.4, 4: 2.0})
+    assert [costs.batch(n) for n in (2, 3, 4, 6)] == pytest.approx([1.4, 1.8, 2.0, 2.67], abs=0.01)
+    assert (costs.worst_batch(4), costs.worst_batch(6)) == (2.0, 4.4)
+    assert costs.measured == {}
+
+    for _ in range(3):
+        costs.note_single(1.0)
+    for _ in range(3):
+        costs.note_batch(4, 3.0)
+    costs.note_batch(2, 1.2)
+    assert costs.batch(4) == 3.0
+    assert costs.batch(2) == pytest.approx(1.3)
+    assert costs.measured == {4: 3.0}
+
+
+def test_many_rows_are_risked_at_once_where_their_cost_is_known() -> None:
+    """As in Q8_0, where two rows take twice as long as one, and eight not four times."""
+    widths = {2: 2.1, 3: 2.5, 4: 2.6, 8: 3.6}
+    found = []
+    for known in (None, widths):
+        controller = Controller(known=known)
+        for _ in range(3):
+            controller.decoded(1.0)
+            controller.learned(KIND, 7, 7, 7)
+        found.append(controller.n_rows(KIND, 7, [*widths]))
+
+    assert found[0] < found[1] == 8
 
 
 def test_a_token_alone_is_measured_again_where_batches_seem_cheap() -> None:

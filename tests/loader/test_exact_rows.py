@@ -40,8 +40,8 @@ Rows = Callable[[ContextOptions], ExactRows]
 def test_the_next_run_knows_it(rows: Rows) -> None:
     rows(OPTIONS).keep(FOUND)
 
-    assert rows(OPTIONS).recall() == FOUND
-    assert rows(replace(OPTIONS, n_ctx=4096)).recall() == FOUND
+    assert rows(OPTIONS).recall() == (FOUND, {})
+    assert rows(replace(OPTIONS, n_ctx=4096)).recall() == (FOUND, {})
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_the_next_run_knows_it(rows: Rows) -> None:
 def test_another_setting_does_not(rows: Rows, other: ContextOptions) -> None:
     rows(OPTIONS).keep(FOUND)
 
-    assert rows(other).recall() == KnownWidths()
+    assert rows(other).recall() == (KnownWidths(), {})
 
 
 def test_a_switch_of_llama_cpp_makes_another_one(
@@ -67,7 +67,23 @@ def test_a_switch_of_llama_cpp_makes_another_one(
     rows(OPTIONS).keep(FOUND)
     monkeypatch.setenv("GGML_SOMETHING", "1")
 
-    assert rows(OPTIONS).recall() == KnownWidths()
+    assert rows(OPTIONS).recall() == (KnownWidths(), {})
+
+
+def test_what_batches_cost_is_known_too(rows: Rows) -> None:
+    rows(OPTIONS).keep(FOUND, {4: 2.5, 2: 1.5})
+    assert rows(OPTIONS).recall() == (FOUND, {2: 1.5, 4: 2.5})
+
+    rows(OPTIONS).keep(KnownWidths())  # as `fwlocal tune` does, which measures no costs
+    assert rows(OPTIONS).recall() == (KnownWidths(), {2: 1.5, 4: 2.5})
+
+
+def test_a_file_without_costs_is_read(rows: Rows, tmp_path: Path) -> None:
+    rows(OPTIONS).keep(FOUND)
+    (path,) = (tmp_path / "exact").iterdir()
+    path.write_text(json.dumps(asdict(FOUND)), encoding="utf-8")
+
+    assert rows(OPTIONS).recall() == (FOUND, {})
 
 
 def test_it_is_forgotten(rows: Rows, header: GGUFHeader, tmp_path: Path) -> None:
@@ -75,7 +91,7 @@ def test_it_is_forgotten(rows: Rows, header: GGUFHeader, tmp_path: Path) -> None
     rows(replace(OPTIONS, n_threads=3)).keep(FOUND)
 
     assert forget_exact(shape_of(header), tmp_path / "exact") == 2
-    assert rows(OPTIONS).recall() == KnownWidths()
+    assert rows(OPTIONS).recall() == (KnownWidths(), {})
     assert forget_exact(shape_of(header), tmp_path / "exact") == 0
 
 
@@ -94,6 +110,15 @@ def test_it_is_forgotten(rows: Rows, header: GGUFHeader, tmp_path: Path) -> None
         json.dumps({**asdict(FOUND), "short_same": [[2, 8]]}),
         json.dumps({**asdict(FOUND), "short_same": [4]}),
         json.dumps({**asdict(FOUND), "short_sure": None}),
+        json.dumps({**asdict(FOUND), "costs": [[2, 0.1]]}),
+        json.dumps({**asdict(FOUND), "costs": [[2, 21.0]]}),
+        json.dumps({**asdict(FOUND), "costs": [[2, float("nan")]]}),
+        json.dumps({**asdict(FOUND), "costs": [[1, 1.0]]}),
+        json.dumps({**asdict(FOUND), "costs": [[17, 2.0]]}),
+        json.dumps({**asdict(FOUND), "costs": [["2", 2.0]]}),
+        json.dumps({**asdict(FOUND), "costs": [[2, "2"]]}),
+        json.dumps({**asdict(FOUND), "costs": [2]}),
+        json.dumps({**asdict(FOUND), "costs": None}),
     ],
 )
 def test_a_damaged_file_says_nothing(rows: Rows, tmp_path: Path, damage: str) -> None:
@@ -101,7 +126,7 @@ def test_a_damaged_file_says_nothing(rows: Rows, tmp_path: Path, damage: str) ->
     (path,) = (tmp_path / "exact").iterdir()
     path.write_text(damage, encoding="utf-8")
 
-    assert rows(OPTIONS).recall() == KnownWidths()
+    assert rows(OPTIONS).recall() == (KnownWidths(), {})
 
 
 def test_where_nothing_can_be_written_nothing_is_kept(rows: Rows, tmp_path: Path) -> None:
@@ -109,4 +134,4 @@ def test_where_nothing_can_be_written_nothing_is_kept(rows: Rows, tmp_path: Path
 
     rows(OPTIONS).keep(FOUND)
 
-    assert rows(OPTIONS).recall() == KnownWidths()
+    assert rows(OPTIONS).recall() == (KnownWidths(), {})
