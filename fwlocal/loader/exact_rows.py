@@ -68,7 +68,9 @@ class ExactRows:
         file, or a damaged one."""
         try:
             data = json.loads(self._path.read_bytes())
-            costs = _checked_costs(dict(data.pop(COSTS, ())))
+            costs = dict(data.pop(COSTS, ()))
+            if costs != _possible(costs):
+                raise ValueError(f"costs are {costs}")
             return _checked(KnownWidths(**_fields(data))), costs
         except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             return KnownWidths(), {}
@@ -76,7 +78,7 @@ class ExactRows:
     def keep(self, known: KnownWidths, costs: Mapping[int, float] | None = None) -> None:
         """Remember it, where the folder can be written; without ``costs`` those that are there."""
         costs = self.recall()[1] if costs is None else costs
-        data = {**asdict(known), COSTS: sorted(costs.items())}
+        data = {**asdict(known), COSTS: sorted(_possible(costs).items())}
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(self._path, json.dumps(data) + "\n")
@@ -100,14 +102,16 @@ def _fields(data: dict[str, list[Any]]) -> dict[str, tuple[Any, ...]]:
     }
 
 
-def _checked_costs(costs: dict[Any, Any]) -> dict[int, float]:
-    """Raises ValueError for what no batch can cost."""
-    for rows, cost in costs.items():
-        if type(rows) is not int or not 1 < rows <= MOST_DRAFTED + 1:
-            raise ValueError(f"a batch of {rows}")
-        if type(cost) not in (int, float) or not _LEAST_COST <= cost <= _MOST_COST * rows:
-            raise ValueError(f"a cost of {cost}")
-    return costs
+def _possible(costs: Mapping[Any, Any]) -> dict[int, float]:
+    """Without what no batch can cost: a clock may jump, and a file be anything."""
+    return {
+        rows: cost
+        for rows, cost in costs.items()
+        if type(rows) is int
+        and 1 < rows <= MOST_DRAFTED + 1
+        and type(cost) in (int, float)
+        and _LEAST_COST <= cost <= _MOST_COST * rows
+    }
 
 
 def _checked(known: KnownWidths) -> KnownWidths:

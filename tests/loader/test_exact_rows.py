@@ -78,6 +78,12 @@ def test_what_batches_cost_is_known_too(rows: Rows) -> None:
     assert rows(OPTIONS).recall() == (KnownWidths(), {2: 1.5, 4: 2.5})
 
 
+def test_what_no_batch_can_cost_is_not_kept(rows: Rows) -> None:
+    rows(OPTIONS).keep(FOUND, {2: 0.2, 4: 2.5, 8: 900.0})
+
+    assert rows(OPTIONS).recall() == (FOUND, {4: 2.5})
+
+
 def test_a_file_without_costs_is_read(rows: Rows, tmp_path: Path) -> None:
     rows(OPTIONS).keep(FOUND)
     (path,) = (tmp_path / "exact").iterdir()
