@@ -169,7 +169,8 @@ def _view(
     found = []
     for candidate, error in zip(subject.candidates, in_the_way, strict=True):
         request, own = _request(wishes, candidate), None if error else draft
-        one = forecast(candidate, setup.machine, request, setup.speeds, own)
+        machine, speeds = setup.machine, setup.speeds
+        one = forecast(candidate, machine, request, speeds, own, is_asked=is_asked)
         if error is not None and draft is not None and is_asked and one.plan is not None:
             one = replace(one, draft=Draft(draft, None, str(error)))
         found.append(one)

@@ -28,7 +28,9 @@ from fwlocal.offload import (
     Request,
     beside,
     footprint,
+    in_place_of_layers,
     make_plan,
+    may_pay,
     request_for_draft,
     without_draft,
 )
@@ -114,10 +116,12 @@ def forecast(
     request: Request,
     speeds: Mapping[str, Speed],
     draft: Candidate | None = None,
+    *,
+    is_asked: bool = True,
 ) -> Forecast:
     """The plan for one level and how fast it would be; ``speeds`` by device, ``HOST`` the RAM's,
     without those that nobody knows. A ``draft`` is placed first; where both do not fit, the model
-    goes without."""
+    goes without, and where it takes more than it can bring, unless it ``is_asked`` for."""
     model = footprint(candidate.header)
     try:
         alone = _plan(candidate, machine, request)
@@ -131,6 +135,9 @@ def forecast(
         plan = _plan(candidate, *beside(machine, request, placed))
     except DoesNotFit as error:
         without = Draft(draft, None, without_draft(error))
+        return Forecast(candidate, alone, speed, draft=without)
+    if not is_asked and not may_pay(alone, plan):
+        without = Draft(draft, None, in_place_of_layers(alone, plan, is_asked=False))
         return Forecast(candidate, alone, speed, draft=without)
     speed = tokens_per_s(model, plan, speeds)
     return Forecast(candidate, plan, speed, draft=Draft(draft, placed), alone=alone)

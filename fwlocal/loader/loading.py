@@ -34,7 +34,15 @@ from fwlocal.loader.planning import (
     try_out,
     with_less,
 )
-from fwlocal.offload import Request, summary, without_draft
+from fwlocal.offload import (
+    Request,
+    footprint,
+    in_place_of_layers,
+    make_plan,
+    may_pay,
+    summary,
+    without_draft,
+)
 from fwlocal.store import ModelFile
 from fwlocal.store.usage import note_use
 
@@ -104,17 +112,22 @@ class _Asked:
         self, site: Site, draft: DraftFile | None, notify: Callable[[str], None]
     ) -> tuple[PlannedDraft | None, Settled]:
         """The places of the draft and of the model; without the draft, which ``notify`` is told,
-        where there is no memory for both."""
+        where there is no memory for both, or it would take more than it can bring."""
         if draft is None:
             return None, self._settled(site, self.request)
         try:
-            return plan_with_draft(
+            both = plan_with_draft(
                 draft, self.header, site, self.request, self._settled, self.interrupt
             )
         except DoesNotFit as refusal:
             settled = self._settled(site, self.request)
             notify(without_draft(refusal))
             return None, settled
+        alone, plan = make_plan(footprint(self.header), site.machine, self.request), both[1].plan
+        if may_pay(alone, plan):
+            return both
+        notify(in_place_of_layers(alone, plan, is_asked=draft.is_asked))
+        return both if draft.is_asked else (None, self._settled(site, self.request))
 
     def with_less(self, job: Job, refusal: DoesNotFit) -> tuple[Job, str]:
         """The job with less of it on GPUs, the draft first, and a line for the user."""

@@ -4,7 +4,13 @@ All of it is pure. What the machine has comes from ``fwlocal.hardware``; loading
 took, are ``fwlocal.loader``'s and ``fwlocal.audit``'s.
 """
 
-from fwlocal.offload.beside import beside, request_for_draft, without_draft
+from fwlocal.offload.beside import (
+    beside,
+    in_place_of_layers,
+    may_pay,
+    request_for_draft,
+    without_draft,
+)
 from fwlocal.offload.context import MIN_N_CTX, default_n_ctx
 from fwlocal.offload.decision import COPY_PART, make_plan
 from fwlocal.offload.footprint import Footprint, Layer, footprint
@@ -25,7 +31,9 @@ __all__ = [
     "default_n_ctx",
     "footprint",
     "free_bytes",
+    "in_place_of_layers",
     "make_plan",
+    "may_pay",
     "request_for_draft",
     "resized",
     "roles_of",

@@ -11,6 +11,10 @@ from fwlocal.hardware import Machine, listing_order
 from fwlocal.offload.plan import OffloadPlan, Request
 from fwlocal.offload.planner import free_bytes
 
+# A layer on a GPU is at least so many times as fast as on the CPU, and drafts seldom bring more
+# than that where some layers are on the CPU, which takes longer for several tokens at once.
+GPU_SPEED, MOST_BROUGHT = 10.0, 1.5
+
 
 def request_for_draft(request: Request, draft: GGUFHeader) -> Request:
     """For as many tokens as the model's ``request``, or as the draft knows. A number of layers is
@@ -28,9 +32,28 @@ def beside(machine: Machine, request: Request, draft: OffloadPlan) -> tuple[Mach
     return _less(machine, draft), replace(request, gpu_memory=_caps_left(machine, request, draft))
 
 
+def may_pay(alone: OffloadPlan, plan: OffloadPlan) -> bool:
+    """Whether drafts can make up for the layers that leave the GPUs for the draft: ``plan`` is the
+    model's beside it, ``alone`` the one without."""
+    return _n_slow_layers(plan) <= MOST_BROUGHT * _n_slow_layers(alone)
+
+
+def _n_slow_layers(plan: OffloadPlan) -> float:
+    """What a token takes, in layers on the CPU."""
+    return plan.n_layers - plan.n_gpu_layers + plan.n_gpu_layers / GPU_SPEED
+
+
 def without_draft(refusal: DoesNotFit) -> str:
-    """The line that says so."""
+    """The line that says that there is no memory for both."""
     return f"no memory for the draft beside the model, so it goes without ({refusal})"
+
+
+def in_place_of_layers(alone: OffloadPlan, plan: OffloadPlan, *, is_asked: bool) -> str:
+    """The line that says that a draft takes more than it brings."""
+    n_layers = alone.n_gpu_layers - plan.n_gpu_layers
+    if is_asked:
+        return f"the draft is in the place of {n_layers} layers on GPUs; --draft off may be faster"
+    return f"the draft would be in the place of {n_layers} layers on GPUs, so it goes without"
 
 
 def _less(machine: Machine, plan: OffloadPlan) -> Machine:

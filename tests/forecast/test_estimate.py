@@ -36,6 +36,7 @@ from fwlocal.shapes import LlamaShape
 from fwlocal.sizes import GIB
 
 SEVENTY = LlamaShape(80, 8192, 28672, 64, 8, 32000)
+THIRTEEN = LlamaShape(40, 5120, 13824, 40, 40, 32000)
 SEVEN = LlamaShape(32, 4096, 11008, 32, 32, 32000)
 SPEEDS = {"GPU0": Speed(1000 * GB, ""), "GPU1": Speed(500 * GB, ""), HOST: Speed(50 * GB, "")}
 
@@ -139,6 +140,18 @@ def test_without_memory_for_both_it_is_planned_without_and_says_so() -> None:
     assert found.draft is not None
     assert found.draft.plan is None
     assert found.draft.refusal.startswith("no memory for the draft beside the model")
+
+
+@pytest.mark.parametrize("is_asked", [False, True])
+def test_a_draft_in_the_place_of_the_models_layers_must_be_asked_for(is_asked: bool) -> None:
+    model = Candidate("Q4_K_M", header(THIRTEEN, "Q4_K_M"), CONVERTED)
+    draft = Candidate("Q4_K_M", header(SEVEN, "Q4_K_M"), CONVERTED)
+    there, request = a_machine(12), Request(n_ctx=4096)
+    found = forecast(model, there, request, SPEEDS, draft, is_asked=is_asked)
+    assert found.is_whole is not is_asked
+    assert found.draft is not None
+    assert (found.draft.plan is not None) is is_asked
+    assert ("layers on GPUs, so it goes without" in found.draft.refusal) is not is_asked
 
 
 def test_what_does_not_fit_alone_has_no_draft_either() -> None:

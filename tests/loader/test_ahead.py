@@ -275,6 +275,34 @@ def test_a_model_with_its_draft_says_the_same(
     assert bool(loaded.plan.gpus) == workers
 
 
+@pytest.mark.parametrize("is_asked", [False, True])
+def test_a_draft_in_the_place_of_the_models_layers_must_be_asked_for(
+    target: tuple[ModelFile, GGUFHeader], draft: DraftFile, worker: LoopbackWorker, is_asked: bool
+) -> None:
+    site = look_around([worker.address], n_threads=1)
+    alone = settle(target[0].path, target[1], site, REQUEST).plan
+    own = settle(draft.file.path, draft.header, site, REQUEST).plan.gpus[0].total_bytes
+    options = EngineOptions(
+        workers=(worker.address,),
+        n_ctx=REQUEST.n_ctx,
+        n_threads=1,
+        kv_type="f16",
+        prompt_format="freewilly2",
+        gpu_memory=(alone.gpus[0].total_bytes + own // 2,),
+        gpu_margin=0,
+    )
+    said: list[str] = []
+
+    loaded = load(*target, options, notify=said.append, draft=replace(draft, is_asked=is_asked))
+    loaded.engine.close()
+
+    assert (loaded.draft is not None) is is_asked
+    assert (loaded.plan.n_gpu_layers < alone.n_gpu_layers) is is_asked
+    (line,) = said
+    assert "in the place of" in line
+    assert ("--draft off may be faster" in line) is is_asked
+
+
 def test_an_engine_that_is_lost_with_its_draft_comes_back(
     target: tuple[ModelFile, GGUFHeader], draft: DraftFile
 ) -> None:

@@ -14,7 +14,9 @@ from fwlocal.offload import (
     Request,
     beside,
     footprint,
+    in_place_of_layers,
     make_plan,
+    may_pay,
     request_for_draft,
     without_draft,
 )
@@ -69,6 +71,30 @@ def test_the_drafts_context_is_the_models_or_all_that_it_knows() -> None:
 @pytest.mark.parametrize(("asked", "own"), [(None, None), (0, 0), (20, None)])
 def test_a_number_of_layers_is_the_models_own(asked: int | None, own: int | None) -> None:
     assert request_for_draft(replace(REQUEST, n_gpu_layers=asked), DRAFT).n_gpu_layers == own
+
+
+@pytest.mark.parametrize(
+    ("size", "gpu_gib", "pays"),
+    [
+        ("70B", 24, True),  # a few layers less of those that fit
+        ("70B", 48, True),  # all of both fit
+        ("70B", 0, True),  # nothing leaves a GPU
+        ("13B", 12, False),  # the model alone would be whole on the GPU
+        ("13B", 24, True),
+    ],
+)
+def test_layers_that_leave_the_gpu_may_cost_more_than_drafts_bring(
+    size: str, gpu_gib: float, pays: bool
+) -> None:
+    there = machine(*([card("CUDA0", gpu_gib)] if gpu_gib else []), ram_gib=64)
+    alone = make_plan(model(size), there, REQUEST)
+    draft = make_plan(footprint(DRAFT), there, request_for_draft(REQUEST, DRAFT))
+    both = make_plan(model(size), *beside(there, REQUEST, draft))
+
+    assert may_pay(alone, both) is pays
+    n_layers = alone.n_gpu_layers - both.n_gpu_layers
+    for is_asked in (False, True):
+        assert f"{n_layers} layers" in in_place_of_layers(alone, both, is_asked=is_asked)
 
 
 def test_where_there_is_no_room_the_line_says_what_for() -> None:
