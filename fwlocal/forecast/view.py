@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fwlocal.forecast.estimate import NO_LEVEL, Draft, Forecast, choose
 from fwlocal.forecast.what_if import Setup, by_name
 from fwlocal.forecast.wording import FORMULA, MARK, fits, speed, verdict
-from fwlocal.offload import OffloadPlan, Share
+from fwlocal.offload import OffloadPlan, Share, in_place_of_layers, may_pay
 from fwlocal.sizes import gib
 from fwlocal.tables import Column, Table
 
@@ -107,6 +107,8 @@ def _show_detail(model: str, found: Forecast, plan: OffloadPlan, console: Consol
     _say(console, f"{named}, context {plan.n_ctx}, KV cache {plan.kv_type}{told}")
     _device_table(plan).show(console)
     _say(console, plan.reason, *plan.advice)
+    if found.alone is not None and not may_pay(found.alone, plan):
+        _say(console, in_place_of_layers(found.alone, plan, is_asked=True))
 
 
 def _show_draft(draft: Draft, console: Console) -> None:

@@ -11,9 +11,10 @@ from fwlocal.hardware import Machine, listing_order
 from fwlocal.offload.plan import OffloadPlan, Request
 from fwlocal.offload.planner import free_bytes
 
-# A layer on a GPU is at least so many times as fast as on the CPU, and drafts seldom bring more
-# than that where some layers are on the CPU, which takes longer for several tokens at once.
-GPU_SPEED, MOST_BROUGHT = 10.0, 1.5
+GPU_SPEED = 10.0  # a layer on a GPU is at least so many times as fast as on the CPU
+# Drafts seldom make it faster than so many times where some layers are on the CPU, which takes
+# longer for several tokens at once.
+MOST_BROUGHT = 1.5
 
 
 def request_for_draft(request: Request, draft: GGUFHeader) -> Request:

@@ -135,6 +135,13 @@ def test_a_draft_comes_first_as_it_is_placed() -> None:
     assert lines[-1].startswith("draft: minnow:Q4_K_M is placed first where both fit")
 
 
+def test_a_draft_that_takes_more_than_it_brings_is_told() -> None:
+    large = a_view("Q4_K_M", chosen="Q4_K_M", draft=DRAFT, gpu_gib=42)
+    assert any("--draft off may be faster" in line for line in shown(large, 120))
+    whole = a_view("Q4_K_M", chosen="Q4_K_M", draft=DRAFT, gpu_gib=48)
+    assert not any("--draft off" in line for line in shown(whole, 120))
+
+
 def test_without_room_for_a_draft_a_line_says_so() -> None:
     view = a_view("Q4_K_M", chosen="Q4_K_M", draft=DRAFT, gpu_gib=0, ram_gib=43)
     lines = shown(view, 300)
