@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from rich import filesize
 
@@ -19,11 +20,18 @@ WIDE = 90  # columns from which the tensor's name is shown, too
 
 def summary(outcome: Outcome, seconds: float) -> str:
     """A line for the end."""
-    size = filesize.decimal(sum(path.stat().st_size for path in outcome.wrote))
+    size = filesize.decimal(sum(map(_size_bytes, outcome.wrote)))
     files = "1 file" if len(outcome.wrote) == 1 else f"{len(outcome.wrote)} files"
     fetched = filesize.decimal(outcome.fetched_bytes)
     source = f"; {fetched} fetched, nothing of it stored" if outcome.fetched_bytes else ""
     return f"wrote {files}, {size}, in {duration(seconds)}{source}"
+
+
+def _size_bytes(path: Path) -> int:
+    """0 for a file that another process has removed."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_size
+    return 0
 
 
 @contextlib.contextmanager

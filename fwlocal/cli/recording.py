@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +37,8 @@ def record(work: Job, wrote: Sequence[Path]) -> None:
             path = manifest_path(folder, stem)
             is_new = any(file.path in wrote for file in level.files) or not read_manifest(path)
             if is_new and level.files[0].path.name.startswith(stem):
-                write_manifest(path, _manifest(work, level, folder.name))
+                with contextlib.suppress(FileNotFoundError):  # another process has removed it
+                    write_manifest(path, _manifest(work, level, folder.name))
     except OSError as error:
         raise store_error(error, error.filename or folder) from error
 
