@@ -116,18 +116,19 @@ class _Asked:
         if draft is None:
             return None, self._settled(site, self.request)
         try:
-            both = plan_with_draft(
+            planned, settled = plan_with_draft(
                 draft, self.header, site, self.request, self._settled, self.interrupt
             )
         except DoesNotFit as refusal:
             settled = self._settled(site, self.request)
             notify(without_draft(refusal))
             return None, settled
-        alone, plan = make_plan(footprint(self.header), site.machine, self.request), both[1].plan
-        if may_pay(alone, plan):
-            return both
-        notify(in_place_of_layers(alone, plan, is_asked=draft.is_asked))
-        return both if draft.is_asked else (None, self._settled(site, self.request))
+        alone = make_plan(footprint(self.header), site.machine, self.request)
+        if not may_pay(alone, settled.plan):
+            notify(in_place_of_layers(alone, settled.plan, is_asked=draft.is_asked))
+            if not draft.is_asked:
+                return None, self._settled(site, self.request)
+        return planned, settled
 
     def with_less(self, job: Job, refusal: DoesNotFit) -> tuple[Job, str]:
         """The job with less of it on GPUs, the draft first, and a line for the user."""
